@@ -1,0 +1,65 @@
+"""Files made to a size against one width for all layers, at the same bytes: `python -m bench.budget`.
+
+Content and style error are measured on photographs that the table of sensitivities has not seen.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench.evaluation import NAMES, evaluation_pictures
+from bench.machine import describe, save
+from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, FeatureErrors, feature_errors
+from vggquant.inspection import info
+from vggquant.load import load_quantized_vgg
+from vggquant.packing import pack
+
+LAYERS = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
+
+
+def main() -> None:
+    """Print a table and write the JSON."""
+    pictures = evaluation_pictures()
+    reference = load_quantized_vgg(upto="relu5_1")
+
+    def measure(path: Path) -> FeatureErrors:
+        return feature_errors(load_quantized_vgg(path, upto="relu5_1"), reference, pictures, LAYERS)
+
+    rows = []
+    print("| size of uniform | bytes used | content error: uniform | chosen | style error: uniform | chosen | widths |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        uniform, chosen = Path(folder) / "uniform", Path(folder) / "chosen"
+        pack("vgg19", uniform, bits=8)
+        assert measure(uniform).content == 0, "8 bits are not lossless"
+        for bits in range(2, 7):
+            size = pack("vgg19", uniform, bits=bits, force=True).info.bytes
+            pack("vgg19", chosen, max_size=size, force=True)
+            found = info(chosen)
+            before, after = measure(uniform), measure(chosen)
+            assert 0.99 * size < found.bytes <= size
+            assert after.content < before.content
+            assert after.style < before.style
+            widths = "".join(str(layer.bits) for layer in found.layers)
+            rows.append(
+                {
+                    "bits": bits,
+                    "uniform_bytes": size,
+                    "bytes": found.bytes,
+                    "widths": widths,
+                    "uniform": {"content": before.content, "style": before.style, "gram": dict(before.gram)},
+                    "chosen": {"content": after.content, "style": after.style, "gram": dict(after.gram)},
+                }
+            )
+            print(
+                f"| {bits} bits, {size / 1e6:.2f} MB | {found.bytes / size:.2%} | {before.content:.4f} "
+                f"| {after.content:.4f} ({before.content / after.content:.1f} times less) | {before.style:.4f} "
+                f"| {after.style:.4f} ({before.style / after.style:.1f} times less) | `{widths}` |",
+                flush=True,
+            )
+    save("budget", {"machine": describe(), "pictures": NAMES, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Continuous weights in the shape of real layers, for what float32 originals would be needed.
+
+The embedded weights have 256 values a layer. Each is spread evenly over the cell of values that are nearer to
+its centroid than to any other, which gives back a layer's own density, seeded, without ties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vggquant.coding import decode_codes
+from vggquant.container import read
+from vggquant.sources import embedded_path
+from vggquant.weights import FloatLayer, FloatWeights
+
+Floats = npt.NDArray[np.float32]
+
+
+def continuous_weights(seed: int = 0) -> FloatWeights:
+    """VGG-19 with every weight spread over its centroid's cell; biases as they are."""
+    packed = read(embedded_path())
+    layers = {}
+    for name, layer in packed.layers.items():
+        values = spread(layer.weight.codebook, decode_codes(layer.weight.codes), seed)
+        layers[name] = FloatLayer(values.reshape(layer.weight.shape), layer.bias)
+    provenance = replace(packed.provenance, changes="weights spread at random over their centroids' cells")
+    return FloatWeights(packed.architecture, packed.preprocessing, layers, provenance)
+
+
+def spread(codebook: Floats, codes: npt.NDArray[np.uint8], seed: int) -> Floats:
+    """Values drawn evenly from each code's cell; the outermost cells reach as far out as in."""
+    centroids = codebook.astype(np.float64)
+    middles = (centroids[1:] + centroids[:-1]) / 2
+    low = np.concatenate(([2 * centroids[0] - middles[0]], middles))
+    high = np.concatenate((middles, [2 * centroids[-1] - middles[-1]]))
+    draws = np.random.Generator(np.random.PCG64(seed)).random(codes.size)
+    values: Floats = (low[codes] + draws * (high - low)[codes]).astype(np.float32)
+    return values

@@ -1,0 +1,60 @@
+"""What VGG-19 takes at each width and coding, in a file and in a wheel: `python -m bench.sizes`.
+
+Checks first that every file is sound, and that 8 bits restore the very weights that were packed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from bench.machine import describe, save
+from vggquant.coding import CODINGS
+from vggquant.container import read
+from vggquant.inspection import info, verify
+from vggquant.packing import pack
+from vggquant.sources import embedded_path
+from vggquant.weights import restore
+
+FLOAT32_BYTES = 80_097_536
+
+
+def main() -> None:
+    """Print a table and write the JSON."""
+    rows = []
+    print("| bits | coding | file | of float32 | in a wheel | bits a weight | SQNR |")
+    print("|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for coding in CODINGS:
+            for bits in range(8, 0, -1):
+                path = Path(folder) / f"{coding}-{bits}.safetensors"
+                pack("vgg19", path, bits=bits, coding=coding)
+                if bits == 8:
+                    restored = restore(read(path)).layers
+                    for name, layer in restore(read(embedded_path())).layers.items():
+                        assert np.array_equal(restored[name].weight, layer.weight), f"{path.name}: {name} differs"
+                found = info(path, wheel=True)
+                sqnr = verify(path, against="vgg19").sqnr_db
+                assert found.wheel_bytes is not None
+                assert sqnr is not None
+                row = {
+                    "bits": bits,
+                    "coding": coding,
+                    "bytes": found.bytes,
+                    "wheel_bytes": found.wheel_bytes,
+                    "bits_per_weight": round(found.bits_per_weight, 4),
+                    "sqnr_db": None if np.isinf(sqnr) else round(sqnr, 2),
+                }
+                rows.append(row)
+                print(
+                    f"| {bits} | {coding} | {found.bytes / 1e6:.2f} MB | {found.bytes / FLOAT32_BYTES:.1%} "
+                    f"| {found.wheel_bytes / 1e6:.2f} MB | {found.bits_per_weight:.2f} "
+                    f"| {'lossless' if np.isinf(sqnr) else f'{sqnr:.1f} dB'} |"
+                )
+    save("sizes", {"machine": describe("kmeans1d"), "float32_bytes": FLOAT32_BYTES, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

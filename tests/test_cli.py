@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import GOLDEN, run
+from vggquant.container import read
+from vggquant.palette import dequantize
+
+SMALL = GOLDEN / "planes-4.safetensors"
+
+
+def test_pack_reports_and_info_and_verify_agree(tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    result = run("pack", "vgg19", out, "--bits", "conv1_1=8,*=2", "--upto", "relu2_1")
+    assert result.exit_code == 0, result.output
+    assert "vgg19, 3 layers" in result.stdout
+    table = run("info", out).stdout
+    lines = table.splitlines()
+    assert lines[0].split() == ["layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQNR", "dB"]
+    assert lines[1].split()[:5] == ["conv1_1", "64×3×3×3", "8", "planes", "256"]
+    assert lines[2].split()[:5] == ["conv1_2", "64×64×3×3", "2", "planes", "4"]
+    assert "vgg19 up to conv2_1" in table
+    for text in ("Simonyan", "CC BY 4.0", "k-means", "caffe", "fits"):
+        assert text in table
+    assert "sound, 3 layers" in run("verify", out).stdout
+    against = run("verify", out, "--against", "vgg19").stdout
+    assert "lossless" in against.splitlines()[1]
+    assert "SQNR over all weights:" in against
+
+
+def test_a_size_instead_of_widths(tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    result = run("pack", "vgg19", out, "--max-size", "100kB", "--upto", "relu2_2")
+    assert result.exit_code == 0
+    assert "left out conv3_1, conv3_2" in result.stderr
+    assert 98_000 < out.stat().st_size <= 100_000  # one bit more anywhere is too much
+    widths = [line.split()[2] for line in run("info", out).stdout.splitlines()[1:5]]
+    assert len(set(widths)) > 1
+    assert run("pack", "vgg19", out, "--max-size", "1kB", "--force").exit_code == 2
+    assert out.stat().st_size > 98_000
+
+
+def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    packed = json.loads(run("pack", SMALL, out, "--bits", "4", "--json").stdout)
+    assert packed["info"]["bytes"] == out.stat().st_size
+    info = json.loads(run("info", out, "--json", "--wheel").stdout)
+    assert info["architecture"] == "vgg11"
+    assert info["layers"][0]["sqnr_db"] == 12.5
+    assert 0 < info["wheel_bytes"] < out.stat().st_size + 500
+    verified = json.loads(run("verify", out, "--against", SMALL, "--json").stdout)
+    assert verified["sqnr_db"] is None  # infinite
+    assert verified["against"][0]["largest_error"] == 0
+
+
+def test_info_of_the_embedded_weights() -> None:
+    info = json.loads(run("info", "vgg19", "--json").stdout)
+    assert info["weights"] == 20_018_880
+    assert info["float32_bytes"] == 80_097_536
+    assert info["fits_pypi"]
+    assert info["complete"]
+    assert info["sha256"] == "ec61039e8eb399aedb4640dd658e137a1385113ce3b7accfd16644d94e9abb53"
+
+
+def test_verify_measures_against_any_layout(tmp_path: Path) -> None:
+    run("pack", "vgg19", tmp_path / "x.safetensors", "--bits", "3", "--upto", "relu2_1")
+    for name in ("a.h5", "a.pth"):
+        assert run("unpack", "vgg19", tmp_path / name).exit_code == 0
+        found = json.loads(run("verify", tmp_path / "x.safetensors", "--against", tmp_path / name, "--json").stdout)
+        recorded = read(tmp_path / "x.safetensors").layers["conv1_2"].sqnr_db
+        assert found["against"][1]["sqnr_db"] == pytest.approx(recorded, abs=0.006)
+        expected = np.abs(
+            dequantize(read(tmp_path / "x.safetensors").layers["conv1_2"].weight)
+            - dequantize(read(Path("vggquant/weights/vgg19.safetensors").absolute()).layers["conv1_2"].weight)
+        ).max()
+        assert found["against"][1]["largest_error"] == pytest.approx(float(expected))
+
+
+def test_verify_refuses_another_architecture(tmp_path: Path) -> None:
+    unpacked, cut = tmp_path / "vgg19.safetensors", tmp_path / "cut.safetensors"
+    assert run("unpack", "vgg19", unpacked, "--layout", "caffe").exit_code == 0
+    result = run("verify", SMALL, "--against", unpacked)
+    assert result.exit_code == 1
+    assert "name weights of vgg11 up to conv1_1" in result.stderr
+    run("pack", "vgg19", cut, "--upto", "relu1_1")
+    result = run("verify", "vgg19", "--against", cut)
+    assert result.exit_code != 0
+    assert "name weights of vgg19 up to conv5_4" in result.stderr
+
+
+def test_verify_finds_unused_centroids_and_wrong_codes(tmp_path: Path) -> None:
+    from tests.test_container import rebuilt
+
+    path = tmp_path / "x"
+    path.write_bytes(rebuilt(weight_codes=np.zeros(648, np.uint8)))
+    assert "every centroid used, got 7 unused" in run("verify", path).stderr
+    path.write_bytes(rebuilt(weight_codes=np.full(648, 255, np.uint8), weight_codebook=np.arange(7, dtype=np.float32)))
+    assert "codes below 7" in run("verify", path).stderr
+
+
+def test_unpack_says_what_the_file_cannot(tmp_path: Path) -> None:
+    result = run("unpack", SMALL, tmp_path / "x.pth")
+    assert result.exit_code == 0
+    assert "preprocessing torch" in result.stderr
+    assert "Drawn at random" in result.stderr
+    assert run("unpack", SMALL, tmp_path / "x.safetensors").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["info", "missing"], 1, "Error: missing: expected a readable file, got No such file or directory"),
+        (["verify", __file__], 1, "expected a safetensors file"),
+        (["pack", "vgg19", "/no/such/folder/x"], 1, "create it first"),
+        (["pack", "vgg19", "x", "--bits", "9"], 2, "Error: bits: expected 1 to 8"),
+        (["pack", "vgg19", "x", "--bits", "conv9_*=1,*=2"], 2, "Error: "),
+        (["pack", "vgg19", "x", "--coding", "zip"], 2, "'zip' is not one of"),
+        (["pack", "vgg19", "x", "--upto", "relu7_1"], 2, "relu7_1"),
+        (["pack", "vgg19", "x", "--preprocessing", "torch"], 1, "preprocessing caffe, which the file is known to have"),
+        (["pack", "vgg19", "x", "--arch", "vgg16"], 1, "architecture vgg19"),
+        (["unpack", "vgg19", "x.npz"], 2, "expected an ending"),
+        (["unpack", "vgg19", "x.h5", "--layout", "caffe"], 2, "layout keras for .h5"),
+        (["stylize", "missing.png", "missing.png", "-o", "x.gif"], 1, "rename the output"),
+        (["stylize", "missing.png", "missing.png", "-o", "x.png"], 1, "missing.png: expected a readable file"),
+        (["nothing"], 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_errors(arguments: list[str], code: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    if code == 1:
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_with_terminal_escapes_are_shown_harmless(tmp_path: Path) -> None:
+    result = run("info", tmp_path / "\x1b[31mred\nline")
+    assert result.exit_code == 1
+    assert "\\x1b[31mred\\nline" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_texts_of_strangers_are_shown_harmless(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from vggquant.container import write
+
+    weights = read(SMALL)
+    hostile = replace(weights.provenance, layout="\x1b[31m\n", attribution="\x1b[2J", changes="a\rb")
+    write(tmp_path / "x", replace(weights, provenance=hostile))
+    result = run("info", tmp_path / "x")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.output
+    assert "a\\rb" in result.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_standard_output_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "vggquant", "info", "vgg19"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 1
+    assert (
+        result.stderr
+        == "Error: standard output: expected to take text, got No space left on device; check where it goes\n"
+    )
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    result = subprocess.run(
+        f"{sys.executable} -m vggquant info vgg19 | head -1", shell=True, capture_output=True, text=True
+    )
+    assert result.stdout.startswith("layer")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_poor_terminal_gets_its_table() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "koi8-r"}
+    command = [sys.executable, "-m", "vggquant", "info", "vgg19"]
+    result = subprocess.run(command, capture_output=True, env=environment)
+    assert result.returncode == 0
+    assert b"conv1_1" in result.stdout
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name, shape in (("content", (24, 32, 3)), ("style", (40, 20, 3))):
+        Image.fromarray(rng.integers(0, 256, shape).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def test_stylize(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    result = run("stylize", content, style, style, "-o", out, "--steps", "3", "--size", "32")
+    assert result.exit_code == 0, result.output
+    assert "32 × 24 pixels, 3 steps" in result.stdout
+    with Image.open(out) as image:
+        assert image.size == (32, 24)
+    assert run("stylize", content, style, "-o", out).exit_code == 1  # exists
+    weights = pictures / "small.safetensors"
+    run("pack", "vgg19", weights, "--bits", "1", "--upto", "relu5_1")
+    options = ("--steps", "1", "--pixels", "768", "--weights", weights, "--force")
+    assert run("stylize", content, style, "-o", out, *options).exit_code == 0
+
+
+def test_stylize_refuses_small_pictures_devices_and_cut_weights(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    result = run("stylize", content, style, "-o", out, "--size", "8")
+    assert result.exit_code == 1
+    assert "sides of 8 pixels for relu4_2" in result.stderr
+    result = run("stylize", content, style, "-o", out, "--device", "nonsense")
+    assert result.exit_code == 2
+    assert "a device that torch has here, got nonsense" in result.stderr
+    result = run("stylize", content, style, "-o", out, "--weights", SMALL)
+    assert result.exit_code == 2
+    assert "a layer up to conv1_1, where the file ends" in result.stderr
+    assert not out.exists()
+
+
+def test_stylize_never_writes_over_what_it_reads(pictures: Path) -> None:
+    content, style, weights = pictures / "content.png", pictures / "style.png", pictures / "weights.png"
+    run("pack", "vgg19", weights, "--bits", "1", "--upto", "relu5_1")
+    for out in (content, style, weights):
+        before = out.read_bytes()
+        result = run("stylize", content, style, "-o", out, "--weights", weights, "--force")
+        assert result.exit_code == 1
+        assert "the same file" in result.stderr
+        assert out.read_bytes() == before
+
+
+def test_running_out_of_memory_is_one_line(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("vggquant.style.stylize", exhaust)
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    result = run("stylize", content, style, "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: expected enough memory, got none left; choose a smaller picture or file\n"
+
+
+def on_a_terminal(*arguments: object, interrupt_at: bytes | None = None) -> tuple[int, bytes, bytes]:
+    """Exit code, stdout and what a terminal shows of stderr; an interrupt once it shows some text."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "vggquant", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=follower, stdout=subprocess.PIPE)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while piece := os.read(leader, 4096):
+            shown += piece
+            if interrupt_at is not None and interrupt_at in shown:
+                process.send_signal(signal.SIGINT)
+                interrupt_at = None
+    os.close(leader)
+    return process.wait(), process.communicate()[0], shown
+
+
+def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
+    code, stdout, shown = on_a_terminal("pack", "vgg19", tmp_path / "x", "--bits", "1", "--upto", "relu2_1")
+    assert code == 0
+    for text in (b"packing", b"3/3", b"1 bits"):
+        assert text in shown
+    assert b"packing" not in stdout
+
+
+def test_an_interrupt_keeps_the_old_file(tmp_path: Path) -> None:
+    """A real signal, in the midst of real work."""
+    out = tmp_path / "x.safetensors"
+    out.write_bytes(b"old")
+    arguments = ("pack", "vgg19", out, "--max-size", "6MB", "--force")
+    code, _, shown = on_a_terminal(*arguments, interrupt_at=b"packing")
+    assert code == 130
+    assert b"Interrupted; no output was changed." in shown
+    assert out.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_cuda_is_used_where_it_is(pictures: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    assert run("stylize", content, style, "-o", out, "--steps", "2", "--device", "cuda").exit_code == 0
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("vggquant, version 0.")

@@ -1,0 +1,147 @@
+"""What the documents claim, held to the code."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import GOLDEN
+from vggquant import cli
+from vggquant.budget import SENSITIVITY
+from vggquant.coding import PLANES, decode_codes, encode_codes
+from vggquant.container import read
+from vggquant.sources import embedded_path
+from vggquant.storage import read_file, sha256
+
+ROOT = Path(__file__).parent.parent
+FORMAT = (ROOT / "docs" / "format.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def block(text: str, kind: str) -> str:
+    """The first fenced block of a kind."""
+    found = re.search(rf"```{re.escape(kind)}\n(.*?)```", text, re.DOTALL)
+    assert found, kind
+    return found[1]
+
+
+def test_the_example_stream() -> None:
+    found = re.search(r"ten 3-bit codes `([\d ]+)`", FORMAT)
+    assert found
+    codes = np.array([int(code) for code in found[1].split()], np.uint8)
+    assert encode_codes(codes, 3).stream.tobytes() == bytes.fromhex(block(FORMAT, "stream"))
+
+
+def test_the_table_of_planes() -> None:
+    found = re.search(r"\| widths of the planes \|(.*)\|", FORMAT)
+    assert found
+    documented = [tuple(int(width) for width in cell.split(",")) for cell in found[1].split("|")]
+    assert documented == [PLANES[bits] for bits in range(1, 9)]
+
+
+def test_the_worked_example() -> None:
+    data = (GOLDEN / "planes-1.safetensors").read_bytes()
+    for line in block(FORMAT, "hexdump planes-1.safetensors").splitlines():
+        place, rest = int(line[:8], 16), line[8:].partition("|")[0]
+        assert data[place : place + 16] == bytes.fromhex(rest)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    del header["__metadata__"]
+    lines = [f"{name} {e['dtype']} {e['shape']} {e['data_offsets']}" for name, e in header.items()]
+    assert block(FORMAT, "tensors planes-1.safetensors").splitlines() == lines
+    assert f"The header ends at byte {8 + length};" in FORMAT
+    first = data[8 + length + header["conv1_1.weight.codes"]["data_offsets"][0]]
+    assert f"is `{first:02x}`" in FORMAT
+    codes = decode_codes(read(GOLDEN / "planes-1.safetensors").layers["conv1_1"].weight.codes)
+    assert [int(code) for code in codes[0:1513:216]] == [first >> bit & 1 for bit in range(8)]
+
+
+def test_the_documented_fields_are_the_written_ones() -> None:
+    data = (GOLDEN / "huffman-2.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vggquant"])
+    for key in [*metadata, *metadata["layers"]["conv1_1"]]:
+        assert f"| `{key}` |" in FORMAT, key
+
+
+def test_the_embedded_files_hash_is_documented() -> None:
+    assert sha256(read_file(embedded_path())) in (ROOT / "docs" / "weights.md").read_text()
+
+
+def test_the_readmes_python_is_valid_and_its_names_exist() -> None:
+    import vggquant
+
+    tree = ast.parse(block(README, "python"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert imports
+    for alias in imports[0].names:
+        assert hasattr(vggquant, alias.name)
+
+
+def test_the_readmes_commands_exist() -> None:
+    lines = re.findall(r"^vggquant [a-z]+ (?:[A-Z]{4}|vgg19).*", README, re.MULTILINE)
+    assert {line.split()[1] for line in lines} == set(cli.cli.commands)
+    for line in lines:
+        command = cli.cli.commands[line.split()[1]]
+        options = {option for parameter in command.params for option in parameter.opts}
+        for option in re.findall(r"(?<=\s)-{1,2}[a-z-]+", line.partition("#")[0]):
+            assert option in options, line
+
+
+def test_the_readmes_sizes_are_the_benchs() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "sizes.json").read_text())
+    rows = {(row["coding"], row["bits"]): row for row in result["rows"]}
+    assert result["machine"]["date"] in README
+    for bits in range(1, 9):
+        planes, huffman = rows["planes", bits], rows["huffman", bits]
+        cells = [f"{n / 1e6:.2f} MB" for n in (planes["bytes"], planes["wheel_bytes"], huffman["bytes"])]
+        quality = "lossless" if planes["sqnr_db"] is None else f"{planes['sqnr_db']:.1f} dB"
+        assert f"| {bits} | {' | '.join(cells)} | {quality} |" in README
+
+
+def test_the_readmes_gains_are_the_benchs() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "budget.json").read_text())
+    for row in result["rows"]:
+        errors = [row[kind][metric] for metric in ("content", "style") for kind in ("uniform", "chosen")]
+        cells = " | ".join(f"{error:.3f}" for error in errors)
+        assert f"| {row['bits']} bits, {row['uniform_bytes'] / 1e6:.2f} MB | {cells} |" in README
+
+
+def test_the_table_of_sensitivities_is_the_benchs() -> None:
+    result = json.loads((ROOT / "bench" / "results" / "sensitivity.json").read_text())
+    measured = {(row["layer"], row["bits"]): row["sensitivity"] for row in result["rows"]}
+    assert len(measured) == 16 * 7
+    for (layer, bits), value in measured.items():
+        assert SENSITIVITY[layer][bits - 1] == pytest.approx(value, rel=0.051), (layer, bits)  # two digits
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_the_licence_of_the_weights_is_complete() -> None:
+    text = (ROOT / "LICENSE-WEIGHTS").read_text()
+    for part in ("Simonyan", "Zisserman", "CC BY 4.0", "creativecommons.org/licenses/by/4.0", "Changes made"):
+        assert part in text
+    assert read(embedded_path()).provenance.changes
+
+
+def test_examples_are_drawn_the_same(tmp_path: Path) -> None:
+    """The committed pictures are what the script draws, but for JPEG's and libraries' rounding."""
+    import runpy
+
+    from vggquant.images import read_picture
+
+    made = runpy.run_path(str(ROOT / "examples" / "make_pictures.py"))
+    for name in ("landscape", "swirl"):
+        made[name]().save(tmp_path / f"{name}.jpg", quality=90)
+        difference = read_picture(tmp_path / f"{name}.jpg") - read_picture(ROOT / "examples" / f"{name}.jpg")
+        assert float(difference.abs().mean()) < 0.01

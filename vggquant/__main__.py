@@ -1,0 +1,5 @@
+"""`python -m vggquant`: the command line."""
+
+from vggquant.cli import main
+
+main()

@@ -1,0 +1,280 @@
+"""Our packed file: `read` and `write`, strict and atomic; docs/format.md specifies it to the byte.
+
+Leaves bits to `coding`, the outer format to `tensors` and disks to `storage`; knows no models.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Convolution
+from vggquant.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
+from vggquant.errors import ContainerError, located
+from vggquant.palette import PalettizedTensor
+from vggquant.storage import PathLike, read_file, write_file
+from vggquant.tensors import Bytes, JsonObject, RawTensor, is_count, join_file, parse_json, split_file
+from vggquant.weights import Provenance, QuantizedLayer, QuantizedWeights
+
+KEY = "vggquant"  # the metadata key that marks a packed file
+FORMAT_VERSION = 1
+
+_AGAIN = "the file is damaged, get it again"
+_UNSEALED = "00000000"
+_SEAL = re.compile(rb'\\"header_crc32\\":\\"([0-9a-f]{8})\\"')
+
+
+def write(path: PathLike, weights: QuantizedWeights, *, force: bool = False) -> int:
+    """Write a packed file, the same bytes for the same weights; the inverse of `read`.
+
+    Args:
+        path: Output; a symbolic link is followed.
+        weights: What to write.
+        force: Whether to replace an existing file.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        StorageError: The file exists, or cannot be written; an existing one is left as it was.
+    """
+    header, chunks = to_bytes(weights)
+    return write_file(path, [header, *chunks], force=force)
+
+
+def to_bytes(weights: QuantizedWeights) -> tuple[bytes, list[Bytes]]:
+    """Header and data of a packed file, see `write`."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    entries = {}
+    for name, layer in weights.layers.items():
+        tensors = _layer_arrays(layer)
+        arrays |= {f"{name}.{suffix}": array for suffix, array in tensors.items()}
+        codes = layer.weight.codes
+        entries[name] = {
+            "bits": codes.bits,
+            "coding": codes.coding,
+            "crc32": _crc32(*tensors.values()),
+            "shape": list(layer.weight.shape),
+            "sqnr_db": layer.sqnr_db,
+        }
+        if codes.codes_per_byte is not None:
+            entries[name]["codes_per_byte"] = codes.codes_per_byte
+    provenance = weights.provenance
+    metadata = {
+        "architecture": weights.architecture.name,
+        "attribution": provenance.attribution,
+        "changes": provenance.changes,
+        "format_version": FORMAT_VERSION,
+        "header_crc32": _UNSEALED,
+        "layers": entries,
+        "preprocessing": weights.preprocessing,
+        "provenance": {
+            "folded_batch_norm": provenance.folded_batch_norm,
+            "layout": provenance.layout,
+            "sha256": provenance.sha256,
+        },
+    }
+    header, chunks = join_file(arrays, {"format": "pt", KEY: _canonical(metadata)})
+    seal = re.sub(rb"(header_crc32\\\":\\\")0{8}", rb"\g<1>" + _crc32(header).encode(), header, count=1)
+    return seal, chunks
+
+
+def read(path: PathLike) -> QuantizedWeights:
+    """Read a packed file whole, every checksum and bound checked; the inverse of `write`.
+
+    Codes stay coded, so memory is in proportion to the file.
+
+    Raises:
+        StorageError: No such file, or not to be read.
+        ContainerError: Not a packed file, damaged, or of a newer version.
+    """
+    data = read_file(path)
+    with located(path):
+        return from_bytes(data)
+
+
+def from_bytes(data: Bytes) -> QuantizedWeights:
+    """Take a packed file apart, see `read`; errors name no file."""
+    header, tensors, outer = split_file(data)
+    if KEY not in outer:
+        raise ContainerError("a packed file", "an ordinary safetensors file", "run vggquant pack on it first")
+    metadata = parse_json(outer[KEY].encode("utf-8", "surrogatepass"), KEY)
+    _check_version(metadata)
+    _check_seal(header)
+    _check_fields(metadata)
+    architecture = ARCHITECTURES[metadata["architecture"]]
+    entries = metadata["layers"]
+    convolutions = architecture.convolutions[: len(entries)]
+    if not entries or set(entries) != {convolution.name for convolution in convolutions}:
+        raise ContainerError(f"the first layers of {architecture.name}", ", ".join(entries) or "none", _AGAIN)
+    layers = {}
+    for convolution in convolutions:
+        with located(tensor=convolution.name):
+            layers[convolution.name] = _read_layer(convolution, entries[convolution.name], tensors)
+    if tensors:
+        raise ContainerError("only tensors of its layers", "one more", _AGAIN, tensor=next(iter(tensors)))
+    if outer != {"format": "pt", KEY: _canonical(metadata)}:
+        raise ContainerError("canonical metadata", "another form", _AGAIN, tensor=KEY)
+    source = metadata["provenance"]
+    provenance = Provenance(**source, attribution=metadata["attribution"], changes=metadata["changes"])
+    return QuantizedWeights(architecture, metadata["preprocessing"], layers, provenance)
+
+
+def _layer_arrays(layer: QuantizedLayer) -> dict[str, npt.NDArray[Any]]:
+    """Tensors of a layer by suffix, in the order of the checksum."""
+    codes = layer.weight.codes
+    raw = codes.coding == "planes" and codes.bits == MAX_BITS
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "weight.codes": codes.stream.reshape(layer.weight.shape) if raw else codes.stream,
+        "weight.codebook": layer.weight.codebook,
+    }
+    if layer.weight.scale is not None:
+        arrays["weight.scale"] = layer.weight.scale
+    return arrays | {"bias": layer.bias}
+
+
+def _read_layer(convolution: Convolution, entry: JsonObject, tensors: dict[str, RawTensor]) -> QuantizedLayer:
+    _check_entry(convolution, entry)
+    name, bits, coding, channels = convolution.name, entry["bits"], entry["coding"], convolution.out_channels
+    codes = _take(tensors, f"{name}.weight.codes", "U8")
+    codebook = _take(tensors, f"{name}.weight.codebook", "F32")
+    scaled = f"{name}.weight.scale" in tensors
+    scale = _take(tensors, f"{name}.weight.scale", "F32") if scaled else None
+    bias = _take(tensors, f"{name}.bias", "F32")
+    parts = (codes, codebook, scale, bias) if scale else (codes, codebook, bias)
+    if _crc32(*(part.data for part in parts)) != entry["crc32"]:
+        raise ContainerError(f"checksum {entry['crc32']}", _crc32(*(part.data for part in parts)), _AGAIN)
+
+    size = planes_size(convolution.size, bits)
+    if coding == "huffman":
+        if len(codes.shape) != 1 or not 0 < codes.data.size < size:  # written only where it is smaller
+            raise ContainerError(f"a stream under {size} bytes", codes.shape, _AGAIN, tensor=f"{name}.weight.codes")
+    else:
+        _require_shape(codes, convolution.shape if bits == MAX_BITS else (size,), f"{name}.weight.codes")
+    _require_shape(bias, (channels,), f"{name}.bias")
+    if scale:
+        _require_shape(scale, (channels,), f"{name}.weight.scale")
+    if len(codebook.shape) != 1 or not 1 <= codebook.shape[0] <= 1 << bits:
+        raise ContainerError(f"1 to {1 << bits} centroids", codebook.shape, _AGAIN, tensor=f"{name}.weight.codebook")
+    centroids = codebook.array()
+    for suffix, part in (("weight.codebook", codebook), ("weight.scale", scale), ("bias", bias)):
+        if part and not np.isfinite(part.array()).all():
+            raise ContainerError("finite values", "NaN or infinity", _AGAIN, tensor=f"{name}.{suffix}")
+    if not (np.diff(centroids) > 0).all():
+        raise ContainerError("ascending centroids", "another order", _AGAIN, tensor=f"{name}.weight.codebook")
+    encoded = EncodedCodes(codes.data, convolution.size, bits, coding, entry.get("codes_per_byte"))
+    tensor = PalettizedTensor(encoded, centroids, convolution.shape, scale.array() if scale else None)
+    return QuantizedLayer(tensor, bias.array(), entry["sqnr_db"])
+
+
+def _check_version(metadata: JsonObject) -> None:
+    version = metadata.get("format_version")
+    if not is_count(version) or version == 0:
+        raise ContainerError("a whole number", version, _AGAIN, tensor="format_version")
+    assert isinstance(version, int)
+    if version > FORMAT_VERSION:
+        raise ContainerError(f"format version {FORMAT_VERSION}", version, "upgrade vggquant", tensor="format_version")
+
+
+def _check_seal(header: Bytes) -> None:
+    raw = bytes(header)
+    seals = _SEAL.findall(raw)
+    if len(seals) != 1:
+        raise ContainerError("8 lower-case hexadecimal digits", "none", _AGAIN, tensor="header_crc32")
+    unsealed = _SEAL.sub(lambda found: found[0].replace(seals[0], _UNSEALED.encode()), raw)
+    if _crc32(unsealed) != seals[0].decode():
+        raise ContainerError(f"header checksum {seals[0].decode()}", _crc32(unsealed), _AGAIN)
+
+
+def _check_fields(metadata: JsonObject) -> None:
+    def require(key: str, expected: str, accepted: bool) -> None:
+        if not accepted:
+            raise ContainerError(expected, metadata.get(key, "nothing"), _AGAIN, tensor=key)
+
+    fields = {
+        "architecture",
+        "attribution",
+        "changes",
+        "format_version",
+        "header_crc32",
+        "layers",
+        "preprocessing",
+        "provenance",
+    }
+    if set(metadata) != fields:
+        raise ContainerError("the fields of version 1", ", ".join(sorted(set(metadata) ^ fields)), _AGAIN, tensor=KEY)
+    require("architecture", f"one of {', '.join(ARCHITECTURES)}", _one_of(metadata["architecture"], ARCHITECTURES))
+    require("preprocessing", "caffe or torch", _one_of(metadata["preprocessing"], PREPROCESSINGS))
+    for key in ("attribution", "changes"):
+        require(key, "a text or null", metadata[key] is None or type(metadata[key]) is str)
+    require("layers", "layers", type(metadata["layers"]) is dict)
+    source = metadata["provenance"]
+    require(
+        "provenance",
+        "folded_batch_norm, layout and sha256",
+        type(source) is dict
+        and set(source) == {"folded_batch_norm", "layout", "sha256"}
+        and type(source["folded_batch_norm"]) is bool
+        and type(source["layout"]) is str
+        and type(source["sha256"]) is str
+        and re.fullmatch("[0-9a-f]{64}", source["sha256"]) is not None,
+    )
+
+
+def _check_entry(convolution: Convolution, entry: Any) -> None:
+    def require(key: str, expected: str, accepted: bool) -> None:
+        if not accepted:
+            raise ContainerError(expected, entry.get(key, "nothing"), _AGAIN, tensor=f"{convolution.name}.{key}")
+
+    fields = {"bits", "coding", "crc32", "shape", "sqnr_db"}
+    if type(entry) is not dict:
+        raise ContainerError("an entry", type(entry).__name__, _AGAIN)
+    bits, coding, crc, sqnr = (entry.get(key) for key in ("bits", "coding", "crc32", "sqnr_db"))
+    require("bits", f"{MIN_BITS} to {MAX_BITS}", is_count(bits, MAX_BITS + 1) and bits != 0)
+    require("coding", "planes or huffman", _one_of(coding, CODINGS))
+    if coding == "huffman":
+        fields = fields | {"codes_per_byte"}
+        per_byte = entry.get("codes_per_byte")
+        allowed = CODES_PER_BYTE[int(bits or 0)]
+        require("codes_per_byte", f"one of {allowed}", is_count(per_byte) and per_byte in allowed)
+    if set(entry) != fields:
+        raise ContainerError("the fields of version 1", ", ".join(sorted(set(entry) ^ fields)), _AGAIN)
+    require("crc32", "8 lower-case hexadecimal digits", type(crc) is str and bool(re.fullmatch("[0-9a-f]{8}", crc)))
+    shape = list(convolution.shape)
+    require("shape", f"{shape}", entry["shape"] == shape and all(map(is_count, entry["shape"])))
+    require("sqnr_db", "a number or null", sqnr is None or (type(sqnr) is float and math.isfinite(sqnr)))
+
+
+def _take(tensors: dict[str, RawTensor], name: str, dtype: str) -> RawTensor:
+    if name not in tensors:
+        raise ContainerError("a tensor of that name", "none", _AGAIN, tensor=name)
+    tensor = tensors.pop(name)
+    if tensor.dtype != dtype:
+        raise ContainerError(dtype, tensor.dtype, _AGAIN, tensor=name)
+    return tensor
+
+
+def _require_shape(tensor: RawTensor, expected: tuple[int, ...], name: str) -> None:
+    if tensor.shape != expected:
+        raise ContainerError(f"shape {expected}", tensor.shape, _AGAIN, tensor=name)
+
+
+def _one_of(value: object, allowed: Any) -> bool:
+    return type(value) is str and value in allowed
+
+
+def _canonical(metadata: JsonObject) -> str:
+    return json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _crc32(*parts: bytes | npt.NDArray[Any]) -> str:
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part.data if isinstance(part, np.ndarray) else part, crc)
+    return f"{crc:08x}"

@@ -1,0 +1,92 @@
+"""What style transfer sees in activations, and the errors that quantization makes there; no files.
+
+The metrics have one definition, here: for each picture and layer, with F the activation (C × HW) under
+the weights in question and F* under the reference, and G = F Fᵀ / HW, they are ‖F − F*‖ / ‖F*‖ and
+‖G − G*‖ / ‖G*‖, averaged over pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+CONTENT_LAYER = "relu4_2"
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+class Features(Protocol):
+    """Any network that gives activations by layer name, for instance a `VGG`."""
+
+    def __call__(self, images: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class FeatureErrors:
+    """Errors under some weights against a reference, averaged over pictures.
+
+    Args:
+        feature: ‖F − F*‖ / ‖F*‖ by layer.
+        gram: ‖G − G*‖ / ‖G*‖ by layer.
+    """
+
+    feature: Mapping[str, float]
+    gram: Mapping[str, float]
+
+    @property
+    def content(self) -> float:
+        """Content error: the feature error at relu4_2."""
+        return self.feature[CONTENT_LAYER]
+
+    @property
+    def style(self) -> float:
+        """Style error: the mean Gram error over the style layers."""
+        return sum(self.gram[layer] for layer in STYLE_LAYERS) / len(STYLE_LAYERS)
+
+
+def gram_matrix(activation: Tensor) -> Tensor:
+    """G = F Fᵀ / HW: which channels are active together, wherever they are.
+
+    Args:
+        activation: (N, C, H, W).
+
+    Returns:
+        (N, C, C). Gatys et al. (arXiv:1508.06576, equation 3), but divided by the number of
+        positions, so that pictures of different sizes compare.
+    """
+    flat = activation.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def feature_errors(
+    network: Features, reference: Features, pictures: Iterable[Tensor], layers: Sequence[str]
+) -> FeatureErrors:
+    """Measure what a network's features have lost.
+
+    Args:
+        network: The weights in question.
+        reference: The weights they stand for.
+        pictures: Each (1, 3, H, W), RGB in [0, 1]; sizes may differ.
+        layers: Where to measure.
+    """
+    feature: dict[str, list[float]] = {layer: [] for layer in layers}
+    gram: dict[str, list[float]] = {layer: [] for layer in layers}
+    with torch.no_grad():
+        for picture in pictures:
+            ours, theirs = network(picture, layers), reference(picture, layers)
+            for layer in layers:
+                feature[layer].append(relative_error(ours[layer], theirs[layer]))
+                gram[layer].append(relative_error(gram_matrix(ours[layer]), gram_matrix(theirs[layer])))
+    return FeatureErrors(
+        {layer: sum(errors) / len(errors) for layer, errors in feature.items()},
+        {layer: sum(errors) / len(errors) for layer, errors in gram.items()},
+    )
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """‖found − expected‖ / ‖expected‖, summed in float64."""
+    difference = torch.linalg.vector_norm(found - expected, dtype=torch.float64)
+    return float(difference / torch.linalg.vector_norm(expected, dtype=torch.float64))

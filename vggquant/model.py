@@ -1,0 +1,158 @@
+"""`VGG`, a module of named activations with its preprocessing inside; knows of no files and no codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Preprocessing
+from vggquant.errors import OptionError, PictureError
+
+Pooling = Literal["max", "avg"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, 0–255; Simonyan & Zisserman's model files
+TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB, 0–1; torchvision
+
+
+class VGG(nn.Module):
+    """A VGG without classifier that gives activations by name.
+
+    Callers always pass RGB in [0, 1]; what the weights expect instead is done inside. Parameters
+    need no gradient, but gradients reach the images.
+
+    Args:
+        state: Weights (OIHW) and biases by name, ``conv1_1.weight``, ``conv1_1.bias``, …, all of
+            one dtype and device. They become the parameters, uncopied.
+        architecture: ``vgg11``, ``vgg13``, ``vgg16`` or ``vgg19``.
+        preprocessing: ``caffe`` (BGR, 0–255, minus the mean) or ``torch`` (mean and deviation).
+        upto: The deepest layer; all that `state` reaches if not given.
+        pooling: ``max``, or ``avg`` as Gatys et al. (arXiv:1508.06576) prefer. Odd sizes are floored.
+
+    Raises:
+        OptionError: An argument is unknown, or `state` lacks a tensor.
+
+    Example:
+        >>> features = vgg(images, layers=("relu1_1", "relu4_2"))  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        *,
+        architecture: str = "vgg19",
+        preprocessing: Preprocessing = "caffe",
+        upto: str | None = None,
+        pooling: Pooling = "max",
+    ) -> None:
+        super().__init__()
+        for option, value, allowed in (
+            ("architecture", architecture, tuple(ARCHITECTURES)),
+            ("preprocessing", preprocessing, PREPROCESSINGS),
+            ("pooling", pooling, POOLINGS),
+        ):
+            if value not in allowed:
+                raise OptionError(f"one of {', '.join(allowed)}", value, "choose one of these", tensor=option)
+        self.architecture = ARCHITECTURES[architecture]
+        self.preprocessing = preprocessing
+        self.pooling = pooling
+        names = self.architecture.layers_upto(upto)
+        convolutions = [convolution.name for convolution in self.architecture.convolutions]
+        given = sum(f"{name}.weight" in state for name in convolutions)
+        if upto is None and given < len(convolutions):
+            names = names[: names.index(convolutions[max(given, 1)])]
+        self.layers = names
+        for convolution in self.architecture.convolutions:
+            if convolution.name in names:
+                self.add_module(convolution.name, _convolution(state, convolution.name, convolution.shape))
+        some = next(iter(self.parameters()))
+        # buffers, so that they follow .to(); not saved, since they are no weights
+        scale, shift = _preparation(preprocessing)
+        self.register_buffer("_scale", scale.to(some), persistent=False)
+        self.register_buffer("_shift", shift.to(some), persistent=False)
+        self._scale: Tensor
+        self._shift: Tensor
+        self.eval()
+
+    def forward(self, images: Tensor, layers: Iterable[str] | str | None = None) -> dict[str, Tensor]:
+        """Compute activations.
+
+        Args:
+            images: (N, 3, H, W), RGB in [0, 1].
+            layers: Names of layers, ``conv1_1`` … ``pool5``, or one name; every relu if not given.
+
+        Returns:
+            Activations (N, C, H', W') by name, in the order asked for. Nothing deeper than the
+            deepest is computed.
+
+        Raises:
+            OptionError: A layer that this model does not have.
+            PictureError: Not (N, 3, H, W), or too small for the pools before the deepest layer.
+        """
+        if layers is None:
+            wanted = tuple(name for name in self.layers if name.startswith("relu"))
+        else:
+            wanted = (layers,) if isinstance(layers, str) else tuple(layers)
+        unknown = [name for name in wanted if name not in self.layers]
+        if unknown:
+            raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", unknown[0], "load a deeper model")
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise PictureError("images as a floating tensor in [0, 1]", got, "convert them, integers divided by 255")
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise PictureError("images of shape (N, 3, H, W)", tuple(images.shape), "reorder or convert to RGB")
+        depth = max((self.layers.index(name) for name in wanted), default=-1)
+        run = self.layers[: depth + 1]
+        smallest = 2 ** sum(name.startswith("pool") for name in run)
+        if min(images.shape[2:]) < smallest:
+            raise PictureError(
+                f"sides of {smallest} pixels for {run[-1]}", tuple(images.shape[2:]), "enlarge the image"
+            )
+        found: dict[str, Tensor] = {}
+        x = self.prepare(images)
+        for name in run:
+            x = self.run_layer(name, x)
+            if name in wanted:
+                found[name] = x
+        return {name: found[name] for name in wanted}
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """What the first convolution takes in, of images (N, 3, H, W), RGB in [0, 1]."""
+        images = images.to(self._scale.dtype)
+        if self.preprocessing == "caffe":
+            images = images.flip(1)
+        return images * self._scale - self._shift
+
+    def run_layer(self, name: str, x: Tensor) -> Tensor:
+        """One layer alone."""
+        if name.startswith("conv"):
+            return self.get_submodule(name)(x)  # type: ignore[no-any-return]
+        if name.startswith("relu"):
+            return nn.functional.relu(x)
+        pool = nn.functional.max_pool2d if self.pooling == "max" else nn.functional.avg_pool2d
+        return pool(x, 2)
+
+
+def _preparation(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Factor and subtrahend of each channel, (3, 1, 1)."""
+    if preprocessing == "caffe":
+        scale, shift = torch.full((3,), 255.0), torch.tensor(CAFFE_MEAN)
+    else:
+        deviation = torch.tensor(TORCH_STD)
+        scale, shift = 1 / deviation, torch.tensor(TORCH_MEAN) / deviation
+    return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)
+
+
+def _convolution(state: Mapping[str, Tensor], name: str, shape: tuple[int, int, int, int]) -> nn.Conv2d:
+    # on the meta device nothing is allocated or initialised at random
+    module = nn.Conv2d(shape[1], shape[0], 3, padding=1, device="meta")
+    for part, expected in (("weight", shape), ("bias", shape[:1])):
+        tensor = state.get(f"{name}.{part}")
+        if tensor is None or tuple(tensor.shape) != expected:
+            got = "none" if tensor is None else tuple(tensor.shape)
+            raise OptionError(f"a tensor of shape {expected}", got, "pass a complete state", tensor=f"{name}.{part}")
+        setattr(module, part, nn.Parameter(tensor, requires_grad=False))
+    return module

@@ -1,0 +1,117 @@
+"""One tensor ↔ its codes and codebook: `palettize` and `dequantize`; knows of no files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vggquant.coding import Coding, EncodedCodes, decode_codes, encode_codes
+from vggquant.errors import ContainerError
+from vggquant.kmeans import fit_codebook
+
+Floats = npt.NDArray[np.float32]
+
+# Codes looked up at once: 64 KiB of codes and 256 KiB of weights stay in a core's cache.
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class PalettizedTensor:
+    """A weight as codes and codebook; the codes stay coded until the weight is restored.
+
+    Args:
+        codes: One code a weight, in C order of `shape`.
+        codebook: float32, 1-D, strictly ascending centroids.
+        shape: Shape of the weight, output channels first.
+        scale: float32, one factor per output channel, or ``None``.
+    """
+
+    codes: EncodedCodes
+    codebook: Floats
+    shape: tuple[int, ...]
+    scale: Floats | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in a file: codes, codebook and scale."""
+        return self.codes.stream.nbytes + self.codebook.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+
+def palettize(weight: Floats, bits: int, coding: Coding = "planes") -> PalettizedTensor:
+    """Give each weight the code of its nearest centroid; the inverse of `dequantize` but for the error.
+
+    Args:
+        weight: float32, finite, any shape. A negative zero becomes zero.
+        bits: Bits of a code, 1–8: at most ``2**bits`` centroids.
+        coding: How codes are laid down, see `coding`.
+
+    Raises:
+        OptionError: Unknown width or coding, or more memory needed than allowed, see `fit_codebook`.
+    """
+    positive = weight + np.float32(0)  # −0.0 + 0.0 is 0.0
+    codebook = fit_codebook(positive, 1 << bits)
+    codes = _nearest(positive, codebook)
+    used = np.flatnonzero(np.bincount(codes.reshape(-1), minlength=codebook.size))
+    if used.size < codebook.size:  # a centroid squeezed out by rounding to float32
+        codebook = codebook[used]
+        codes = np.searchsorted(used, codes).astype(np.uint8)
+    return PalettizedTensor(encode_codes(codes, bits, coding), codebook, weight.shape)
+
+
+def dequantize(tensor: PalettizedTensor, out: Floats | None = None) -> Floats:
+    """Restore a weight from its codes; the inverse of `palettize`.
+
+    Args:
+        tensor: Codes, codebook and scale.
+        out: float32, C-contiguous, of the tensor's shape; made if not given.
+
+    Raises:
+        ContainerError: A code lies beyond the codebook, or the stream is damaged.
+    """
+    codes = decode_codes(tensor.codes)
+    if tensor.codebook.size < 1 << tensor.codes.bits and int(codes.max()) >= tensor.codebook.size:
+        raise ContainerError(
+            f"codes below {tensor.codebook.size}, the codebook's size",
+            int(codes.max()),
+            "the file is damaged, get it again",
+        )
+    weight = np.empty(tensor.shape, np.float32) if out is None else out
+    flat = weight.reshape(-1)
+    for start in range(0, codes.size, _PIECE):
+        piece = slice(start, start + _PIECE)
+        np.take(tensor.codebook, codes[piece], out=flat[piece], mode="clip")
+    if tensor.scale is not None:
+        weight *= tensor.scale.reshape(-1, *[1] * (len(tensor.shape) - 1))
+    return weight
+
+
+def sqnr_db(reference: npt.ArrayLike, approximation: npt.ArrayLike) -> float:
+    """Signal-to-quantization-noise ratio in dB: 10·log₁₀(Σw² / Σ(w − ŵ)²); infinite when equal."""
+    return sqnr_from_energies(*energies(reference, approximation))
+
+
+def energies(reference: npt.ArrayLike, approximation: npt.ArrayLike) -> tuple[float, float]:
+    """Energy of the signal and of the error, both summed in float64."""
+    signal = np.asarray(reference, np.float64).reshape(-1)
+    noise = signal - np.asarray(approximation, np.float64).reshape(-1)
+    return float(signal @ signal), float(noise @ noise)
+
+
+def sqnr_from_energies(signal: float, noise: float) -> float:
+    """The ratio in dB of two energies; infinite where there is no noise."""
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _nearest(weight: Floats, codebook: Floats) -> npt.NDArray[np.uint8]:
+    """Index of the nearest centroid, the lower one on a tie."""
+    middle = (codebook[:-1].astype(np.float64) + codebook[1:]) / 2
+    # as float32 thresholds, rounded down, these compare with float32 weights exactly
+    thresholds = middle.astype(np.float32)
+    thresholds = np.where(thresholds > middle, np.nextafter(thresholds, np.float32(-np.inf)), thresholds)
+    codes = np.searchsorted(thresholds, weight.reshape(-1), side="left").astype(np.uint8)
+    return codes.reshape(weight.shape)

@@ -1,0 +1,166 @@
+"""Regular files ↔ bytes: reads whole, writes atomically; knows nothing of what the bytes mean."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vggquant.errors import StorageError, printable
+
+Bytes = npt.NDArray[np.uint8]
+Chunk = bytes | Bytes
+PathLike = str | os.PathLike[str]
+
+MAX_FILE_BYTES = 5 * 2**28  # a full VGG-19 with its classifier in float64 takes 1.15 GB
+
+
+def read_file(path: PathLike) -> Bytes:
+    """Read a whole regular file.
+
+    Opened once and never mapped, so that a file replaced meanwhile is read as it was, and a FIFO or
+    device cannot block.
+
+    Returns:
+        uint8, 1-D.
+
+    Raises:
+        StorageError: Missing, not permitted, not a regular file, over 1.25 GiB, or changed while read.
+    """
+    with _reported(path, "a readable file"):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            before = os.fstat(descriptor)
+            _require_regular(path, before)
+            if before.st_size > MAX_FILE_BYTES:
+                cure = "save its convolutions alone"
+                raise StorageError(f"at most {MAX_FILE_BYTES} bytes", before.st_size, cure, path=path)
+            data = np.empty(before.st_size, np.uint8)
+            view = data.data
+            with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                while len(view) and (count := file.readinto(view)):
+                    view = view[count:]
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    if len(view) or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise StorageError("a file that holds still", "one that changed while being read", "try again", path=path)
+    return data
+
+
+def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = ()) -> None:
+    """Refuse an output early, before any work is done for it.
+
+    Args:
+        path: Where the output will go.
+        force: Whether an existing file may be replaced.
+        sources: Files being read, none of which the output may be.
+
+    Raises:
+        StorageError: The folder is missing, the file exists without `force`, is not a regular file,
+            or is a source.
+    """
+    with _reported(path, "a writable place"):
+        folder, name = os.path.split(os.fspath(path))
+        if not os.path.isdir(folder or "."):
+            raise StorageError("an existing folder", f"no folder {printable(folder)}", "create it first", path=path)
+        if not name:
+            raise StorageError("a file name", "a folder", "name a file", path=path)
+        try:
+            existing = os.stat(os.path.realpath(path))
+        except FileNotFoundError:
+            return
+        _require_regular(path, existing)
+        if any(os.path.exists(source) and os.path.samestat(existing, os.stat(source)) for source in sources):
+            raise StorageError("an output other than the source", "the same file", "choose another name", path=path)
+        if not force:
+            raise StorageError("a new file", "one that exists", "choose another name or pass --force", path=path)
+
+
+def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) -> int:
+    """Write a file so that it is either the old one or the whole new one.
+
+    A temporary file in the same folder is written, flushed to disk and renamed; then the folder is
+    flushed. The mode of an existing file is kept, and a symbolic link is followed, not replaced.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        StorageError: As `check_output`; or the system refused a write, with the old file intact.
+    """
+    check_output(path, force=force)
+    target = Path(os.path.realpath(path))
+    temporary = target.parent / f".vggquant-{secrets.token_hex(8)}.tmp"
+    with _reported(path, "a writable place"):
+        try:
+            with open(temporary, "xb", buffering=0) as file:
+                with contextlib.suppress(FileNotFoundError):
+                    os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+                for chunk in chunks:
+                    view = memoryview(chunk.data if isinstance(chunk, np.ndarray) else chunk).cast("B")
+                    while len(view):
+                        view = view[file.write(view) :]
+                size = file.tell()
+                os.fsync(file.fileno())
+            _put_in_place(temporary, target, force=force)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(target.parent)
+    return size
+
+
+def _put_in_place(temporary: Path, target: Path, *, force: bool) -> None:
+    if not force:  # a file that came up meanwhile is not ours to replace, which a link cannot do
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            cure = "choose another name or pass --force"
+            raise StorageError("a new file", "one that came up meanwhile", cure, path=target) from None
+        except OSError:  # a file system without links
+            pass
+        else:
+            temporary.unlink()
+            return
+    os.replace(temporary, target)
+
+
+def sha256(*chunks: Chunk) -> str:
+    """SHA-256 of bytes, one chunk after the other, in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk.data if isinstance(chunk, np.ndarray) else chunk)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _require_regular(path: PathLike, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, device or socket"
+        raise StorageError("a regular file", kind, "name a file", path=path)
+
+
+@contextlib.contextmanager
+def _reported(path: PathLike, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise StorageError(expected, reason, "check the path and its permissions", path=path) from None

@@ -1,0 +1,219 @@
+"""A safetensors file's bytes ↔ named arrays and metadata, strictly; knows nothing of VGG or of disks.
+
+Stricter than the reference reader: duplicate names, holes, overlaps and non-standard fields are
+refused, and the header's size, the number of tensors and their shapes are bounded before anything
+else is looked at. Whatever is accepted here, safetensors accepts too, with the same content.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from vggquant.errors import ContainerError, located
+
+Bytes = npt.NDArray[np.uint8]
+JsonObject = dict[str, Any]
+
+MAX_HEADER_BYTES = 2**20
+MAX_TENSORS = 256
+MAX_RANK = 8
+MAX_ELEMENTS = 2**28
+
+# bytes per element; the types of safetensors 0.8
+_ITEM_SIZES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+_NUMPY_TYPES = {"U8": "u1", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
+_DTYPES = {"uint8": "U8", "float32": "F32"}  # what we write
+_AGAIN = "the file is damaged, get it again"
+
+
+@dataclass(frozen=True, eq=False)
+class RawTensor:
+    """One tensor as it lies in a file.
+
+    Args:
+        dtype: safetensors' name of the element type, for instance ``F32``.
+        shape: Shape.
+        data: uint8, 1-D.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: Bytes
+
+    def array(self) -> npt.NDArray[Any]:
+        """The elements; BF16 widened to float32, which is exact.
+
+        Raises:
+            ContainerError: A type other than U8 and the four floating types.
+        """
+        if self.dtype not in _NUMPY_TYPES:
+            raise ContainerError("floating-point weights", self.dtype, "convert the file first")
+        # copied if unaligned, since a packed file may place its data anywhere
+        array = np.require(self.data.view(_NUMPY_TYPES[self.dtype]), requirements="A")
+        if self.dtype == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        return array.reshape(self.shape)
+
+
+def split_file(data: Bytes) -> tuple[Bytes, dict[str, RawTensor], dict[str, str]]:
+    """Take a file apart; the inverse of `join_file`.
+
+    Args:
+        data: The whole file, uint8.
+
+    Returns:
+        ``(header, tensors, metadata)``: the raw header with its 8 bytes of length, views into
+        `data`, and the strings of ``__metadata__``.
+
+    Raises:
+        ContainerError: Anything that is not a well-formed safetensors file within bounds.
+    """
+    header = _header(data)
+    entries = parse_json(bytes(header[8:]).rstrip(b" "), "header")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ContainerError("strings", "something else", _AGAIN, tensor="__metadata__")
+    if len(entries) > MAX_TENSORS:
+        raise ContainerError(f"at most {MAX_TENSORS} tensors", len(entries), "this is no VGG file")
+    body = data[header.size :]
+    tensors = {}
+    covered = 0
+    for name, (dtype, shape, begin, end) in sorted(_entries(entries), key=lambda entry: entry[1][2:]):
+        if begin != covered or end > body.size:
+            raise ContainerError(
+                f"data from byte {covered} on, within {body.size}", f"{begin} to {end}", _AGAIN, tensor=name
+            )
+        covered = end
+        tensors[name] = RawTensor(dtype, shape, body[begin:end])
+    if covered != body.size:
+        raise ContainerError(f"{covered} bytes of tensors", body.size, _AGAIN)
+    return header, tensors, metadata
+
+
+def join_file(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> tuple[bytes, list[Bytes]]:
+    """Put a file together as safetensors' own writer does, with sorted metadata; see `split_file`.
+
+    Args:
+        arrays: uint8 and float32, any memory order.
+        metadata: ASCII strings.
+
+    Returns:
+        ``(header, chunks)``: the header with its 8 bytes of length, and the data in order.
+    """
+    header: JsonObject = {"__metadata__": dict(sorted(metadata.items()))}
+    chunks = []
+    begin = 0
+    # the widest type first keeps every tensor aligned
+    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
+        array = np.ascontiguousarray(arrays[name])
+        end = begin + array.nbytes
+        shape = list(arrays[name].shape)  # ascontiguousarray would make a scalar 1-D
+        header[name] = {"dtype": _DTYPES[array.dtype.name], "shape": shape, "data_offsets": [begin, end]}
+        chunks.append(array.reshape(-1).view(np.uint8))
+        begin = end
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text, chunks
+
+
+def parse_json(text: bytes, what: str) -> JsonObject:
+    """Parse a JSON object without the leniencies of `json`: no duplicate keys, NaN or negative zeros.
+
+    Raises:
+        ContainerError: Anything else than one strict JSON object.
+    """
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_count, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise ContainerError("JSON in UTF-8", f"{error}", _AGAIN, tensor=what) from None
+    if not isinstance(value, dict):
+        raise ContainerError("a JSON object", type(value).__name__, _AGAIN, tensor=what)
+    return value
+
+
+def is_count(value: object, below: int = 2**63) -> bool:
+    """Whether a JSON value is a whole number from 0 up; ``true`` is none."""
+    return type(value) is int and 0 <= value < below
+
+
+def _header(data: Bytes) -> Bytes:
+    start = bytes(data[:64])
+    if start.startswith(b"version https://git-lfs"):
+        raise ContainerError("weights", "a git-LFS pointer", "run git lfs pull")
+    if data.size < 8:
+        raise ContainerError("a safetensors file", f"{data.size} bytes", _AGAIN)
+    length = struct.unpack("<Q", start[:8])[0]
+    if not 2 <= length <= min(MAX_HEADER_BYTES, data.size - 8) or start[8:9] != b"{":
+        raise ContainerError("a safetensors file", _looks_like(start, length, data.size), "check the path")
+    return data[: 8 + length]
+
+
+def _looks_like(start: bytes, length: int, size: int) -> str:
+    known = {
+        b"PK\x03\x04": "a zip or torch file",
+        b"\x80\x02": "a pickle",
+        b"\x89HDF": "an HDF5 file",
+        b"<": "an HTML or XML page",
+    }
+    for magic, name in known.items():
+        if start.lstrip().startswith(magic):
+            return name
+    if length > size - 8:
+        return f"a header of {length} bytes in a file of {size}"
+    return f"a header of {length} bytes beginning {start[8:16]!r}"
+
+
+def _entries(entries: JsonObject) -> Iterator[tuple[str, tuple[str, tuple[int, ...], int, int]]]:
+    for name, entry in entries.items():
+        with located(tensor=name):
+            if not name.isprintable() or not name:
+                raise ContainerError("a printable name", "something else", _AGAIN)
+            if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+                raise ContainerError("dtype, shape and data_offsets", "other fields", _AGAIN)
+            dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+            if not isinstance(dtype, str) or dtype not in _ITEM_SIZES:
+                raise ContainerError("a known element type", dtype, _AGAIN)
+            if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(is_count, shape)):
+                raise ContainerError(f"a shape of rank {MAX_RANK} at most", shape, _AGAIN)
+            if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
+                raise ContainerError("two offsets", offsets, _AGAIN)
+            elements = math.prod(shape)
+            if elements > MAX_ELEMENTS:
+                raise ContainerError(f"at most {MAX_ELEMENTS} elements", elements, "this is no VGG file")
+            if offsets[1] - offsets[0] != elements * _ITEM_SIZES[dtype]:
+                raise ContainerError(
+                    f"{elements * _ITEM_SIZES[dtype]} bytes for {dtype} {shape}", offsets[1] - offsets[0], _AGAIN
+                )
+            yield name, (dtype, tuple(shape), offsets[0], offsets[1])
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name given twice")
+    return found
+
+
+def _count(digits: str) -> int:
+    if not digits.isdecimal() or len(digits) > 20:
+        raise ValueError("an integer below 0 or beyond 64 bits")
+    return int(digits)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name}, which JSON has not")
