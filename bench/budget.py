@@ -27,8 +27,11 @@ def main() -> None:
         return feature_errors(load_quantized_vgg(path, upto="relu5_1"), reference, pictures, LAYERS)
 
     rows = []
-    print("| size of uniform | bytes used | content error: uniform | chosen | style error: uniform | chosen | widths |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| at the size of | bytes used | content error: uniform | chosen | times less "
+        "| style error: uniform | chosen | times less | widths |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         uniform, chosen = Path(folder) / "uniform", Path(folder) / "chosen"
         pack("vgg19", uniform, bits=8)
@@ -52,10 +55,11 @@ def main() -> None:
                     "chosen": {"content": after.content, "style": after.style, "gram": dict(after.gram)},
                 }
             )
+            gains = (before.content / after.content, before.style / after.style)
             print(
                 f"| {bits} bits, {size / 1e6:.2f} MB | {found.bytes / size:.2%} | {before.content:.4f} "
-                f"| {after.content:.4f} ({before.content / after.content:.1f} times less) | {before.style:.4f} "
-                f"| {after.style:.4f} ({before.style / after.style:.1f} times less) | `{widths}` |",
+                f"| {after.content:.4f} | {gains[0]:.1f} | {before.style:.4f} | {after.style:.4f} | {gains[1]:.1f} "
+                f"| `{widths}` |",
                 flush=True,
             )
     save("budget", {"machine": describe(), "pictures": NAMES, "rows": rows})

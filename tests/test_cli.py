@@ -282,6 +282,7 @@ def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
     assert code == 0
     for text in (b"packing", b"3/3", b"1 bits"):
         assert text in shown
+    assert b"None" not in shown
     assert b"packing" not in stdout
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vggquant import load_quantized_vgg
-from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, feature_errors, gram_matrix
+from vggquant.errors import OptionError
+from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, feature_errors, gram_matrix, relative_error
 from vggquant.pictures import generated_pictures
 
 
@@ -54,3 +55,11 @@ def test_measured_twice_equals() -> None:
     first, second = (feature_errors(other, vgg, pictures, ["relu1_1", "relu2_1"]) for _ in range(2))
     assert first == second
     assert 0 < first.feature["relu2_1"] < 0.1
+
+
+def test_dead_layers_and_missing_pictures() -> None:
+    nothing, something = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2)
+    assert relative_error(nothing, nothing) == 0
+    assert relative_error(something, nothing) == float("inf")
+    with pytest.raises(OptionError, match="one picture or more"):
+        feature_errors(scaled(1.0), scaled(1.0), [], ["relu4_2"])  # type: ignore[arg-type]

@@ -84,8 +84,8 @@ def visible_loss(layer: str, bits: int, noise: float) -> float:
 def choose_widths(choices: Mapping[str, Sequence[Choice]], budget: int, overhead: int = 0) -> dict[str, int]:
     """Choose a width for each layer so that the visible loss is smallest within a budget.
 
-    Solved over the undominated sums of sizes and losses, layer by layer: exact but for the thinning of
-    very many of them.
+    A larger choice is taken only if it loses less. Solved over the undominated sums of sizes and losses, layer
+    by layer: exact but for the thinning of very many of them.
 
     Args:
         choices: For each layer, what each width would take and lose.

@@ -246,9 +246,8 @@ def progress_bar(label: str) -> Iterator[ProgressCallback | None]:
 
         def show(progress: Progress) -> None:
             if not bars:
-                bar = click.progressbar(
-                    length=progress.total, label=label, file=sys.stderr, show_pos=True, item_show_func=str
-                )
+                options: dict[str, Any] = {"show_pos": True, "item_show_func": lambda item: item or ""}
+                bar = click.progressbar(length=progress.total, label=label, file=sys.stderr, **options)
                 bars.append(stack.enter_context(bar))
             values = " ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
             bars[0].update(progress.done - bars[0].pos, f"{progress.detail}{values} {progress.elapsed:.0f} s")

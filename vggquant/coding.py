@@ -126,15 +126,15 @@ def _split_planes(stream: Codes, count: int, bits: int) -> Codes:
             "the file is damaged, get it again",
         )
     codes: Codes | None = None
-    start = 0
+    start, below = 0, bits
     for width in PLANES[bits]:
+        below -= width
         size = math.ceil(count * width / 8)
-        fields = _split(stream[start : start + size], width, 8 // width, count)
+        fields = _split(stream[start : start + size], width, 8 // width, count, below)
         start += size
         if codes is None:
             codes = fields
         else:
-            codes <<= width
             codes |= fields
     assert codes is not None
     return codes
@@ -150,17 +150,22 @@ def _join(fields: Codes, width: int, m: int) -> Codes:
     return joined
 
 
-def _split(joined: Codes, width: int, m: int, count: int) -> Codes:
-    """Read `count` fields of `width` bits, `m` to a byte."""
+def _split(joined: Codes, width: int, m: int, count: int, below: int = 0) -> Codes:
+    """Read `count` fields of `width` bits, `m` to a byte, each moved up by `below` bits."""
     if m == 1 and width == 8:
         return joined
     size = joined.size
     fields = np.empty(m * size, np.uint8)
+    mask = ((1 << width) - 1) << below
     for k in range(m):
-        np.right_shift(joined, k * width, out=fields[k * size : (k + 1) * size])
+        part, down = fields[k * size : (k + 1) * size], k * width - below
+        if down < 0:
+            np.left_shift(joined, -down, out=part)
+        else:
+            np.right_shift(joined, down, out=part)
+        part &= mask
     if m * width < 8 and np.any(joined >> (m * width)):
         raise ContainerError("zero in unused bits", "something else", "the file is damaged, get it again")
-    fields &= (1 << width) - 1
     if np.any(fields[count:]):
         raise ContainerError("zero padding", "something else", "the file is damaged, get it again")
     return fields[:count]

@@ -9,6 +9,9 @@ import json
 import math
 import re
 import zlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Convolution
 from vggquant.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
 from vggquant.errors import ContainerError, located
 from vggquant.palette import PalettizedTensor
-from vggquant.storage import PathLike, read_file, write_file
+from vggquant.storage import HEAD_BYTES, PathLike, read_file, write_file
 from vggquant.tensors import Bytes, JsonObject, RawTensor, is_count, join_file, parse_json, split_file
 from vggquant.weights import Provenance, QuantizedLayer, QuantizedWeights
 
@@ -85,22 +88,48 @@ def to_bytes(weights: QuantizedWeights) -> tuple[bytes, list[Bytes]]:
     return seal, chunks
 
 
-def read(path: PathLike) -> QuantizedWeights:
-    """Read a packed file whole, every checksum and bound checked; the inverse of `write`.
+def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> QuantizedWeights:
+    """Read a packed file, every checksum and bound checked; the inverse of `write`.
 
     Codes stay coded, so memory is in proportion to the file.
+
+    Args:
+        path: Which file.
+        upto: The deepest layer wanted; the data of deeper convolutions are neither read nor checked.
+        threads: Layers checked at once.
 
     Raises:
         StorageError: No such file, or not to be read.
         ContainerError: Not a packed file, damaged, or of a newer version.
+        OptionError: The architecture or the file has no layer `upto`.
     """
-    data = read_file(path)
     with located(path):
-        return from_bytes(data)
+        data = read_file(path, None if upto is None else lambda data: _extent(data, upto))
+        return _check(_parse(data, upto), threads)
+
+
+def _extent(data: Bytes, upto: str | None) -> int:
+    """How much of a file the layers up to `upto` need, by its first `HEAD_BYTES`."""
+    header_bytes = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    return data.size if header_bytes > HEAD_BYTES else _parse(data, upto).end
 
 
 def from_bytes(data: Bytes) -> QuantizedWeights:
-    """Take a packed file apart, see `read`; errors name no file."""
+    """Take a whole packed file apart, see `read`; errors name no file."""
+    return _check(_parse(data, None), threads=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parsed:
+    """A file whose header is sound, but whose data are not yet checked."""
+
+    weights: QuantizedWeights
+    checksums: Mapping[str, str]
+    end: int  # where the data of these layers end in the file
+
+
+def _parse(data: Bytes, upto: str | None) -> _Parsed:
+    """Check all that the header tells, and no data."""
     header, tensors, outer = split_file(data)
     if KEY not in outer:
         raise ContainerError("a packed file", "an ordinary safetensors file", "run vggquant pack on it first")
@@ -113,17 +142,34 @@ def from_bytes(data: Bytes) -> QuantizedWeights:
     convolutions = architecture.convolutions[: len(entries)]
     if not entries or set(entries) != {convolution.name for convolution in convolutions}:
         raise ContainerError(f"the first layers of {architecture.name}", ", ".join(entries) or "none", _AGAIN)
+    found = dict(tensors)
     layers = {}
     for convolution in convolutions:
         with located(tensor=convolution.name):
-            layers[convolution.name] = _read_layer(convolution, entries[convolution.name], tensors)
-    if tensors:
-        raise ContainerError("only tensors of its layers", "one more", _AGAIN, tensor=next(iter(tensors)))
+            layers[convolution.name] = _parse_layer(convolution, entries[convolution.name], found)
+    if found:
+        raise ContainerError("only tensors of its layers", "one more", _AGAIN, tensor=next(iter(found)))
     if outer != {"format": "pt", KEY: _canonical(metadata)}:
         raise ContainerError("canonical metadata", "another form", _AGAIN, tensor=KEY)
     source = metadata["provenance"]
     provenance = Provenance(**source, attribution=metadata["attribution"], changes=metadata["changes"])
-    return QuantizedWeights(architecture, metadata["preprocessing"], layers, provenance)
+    weights = QuantizedWeights(architecture, metadata["preprocessing"], layers, provenance).cut(upto)
+    ends = (tensor.end for name, tensor in tensors.items() if name.split(".")[0] in weights.layers)
+    checksums = {name: entries[name]["crc32"] for name in weights.layers}
+    return _Parsed(weights, checksums, header.size + max(ends))
+
+
+def _check(parsed: _Parsed, threads: int) -> QuantizedWeights:
+    """Check the data of each layer."""
+
+    def check(name: str) -> None:
+        with located(tensor=name):
+            _check_layer(name, parsed.weights.layers[name], parsed.checksums[name])
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(check, parsed.weights.layers):
+            pass
+    return parsed.weights
 
 
 def _layer_arrays(layer: QuantizedLayer) -> dict[str, npt.NDArray[Any]]:
@@ -139,7 +185,8 @@ def _layer_arrays(layer: QuantizedLayer) -> dict[str, npt.NDArray[Any]]:
     return arrays | {"bias": layer.bias}
 
 
-def _read_layer(convolution: Convolution, entry: JsonObject, tensors: dict[str, RawTensor]) -> QuantizedLayer:
+def _parse_layer(convolution: Convolution, entry: JsonObject, tensors: dict[str, RawTensor]) -> QuantizedLayer:
+    """Take a layer's tensors out of `tensors`, their types and shapes checked."""
     _check_entry(convolution, entry)
     name, bits, coding, channels = convolution.name, entry["bits"], entry["coding"], convolution.out_channels
     codes = _take(tensors, f"{name}.weight.codes", "U8")
@@ -147,10 +194,6 @@ def _read_layer(convolution: Convolution, entry: JsonObject, tensors: dict[str, 
     scaled = f"{name}.weight.scale" in tensors
     scale = _take(tensors, f"{name}.weight.scale", "F32") if scaled else None
     bias = _take(tensors, f"{name}.bias", "F32")
-    parts = (codes, codebook, scale, bias) if scale else (codes, codebook, bias)
-    if _crc32(*(part.data for part in parts)) != entry["crc32"]:
-        raise ContainerError(f"checksum {entry['crc32']}", _crc32(*(part.data for part in parts)), _AGAIN)
-
     size = planes_size(convolution.size, bits)
     if coding == "huffman":
         if len(codes.shape) != 1 or not 0 < codes.data.size < size:  # written only where it is smaller
@@ -162,15 +205,21 @@ def _read_layer(convolution: Convolution, entry: JsonObject, tensors: dict[str, 
         _require_shape(scale, (channels,), f"{name}.weight.scale")
     if len(codebook.shape) != 1 or not 1 <= codebook.shape[0] <= 1 << bits:
         raise ContainerError(f"1 to {1 << bits} centroids", codebook.shape, _AGAIN, tensor=f"{name}.weight.codebook")
-    centroids = codebook.array()
-    for suffix, part in (("weight.codebook", codebook), ("weight.scale", scale), ("bias", bias)):
-        if part and not np.isfinite(part.array()).all():
-            raise ContainerError("finite values", "NaN or infinity", _AGAIN, tensor=f"{name}.{suffix}")
-    if not (np.diff(centroids) > 0).all():
-        raise ContainerError("ascending centroids", "another order", _AGAIN, tensor=f"{name}.weight.codebook")
     encoded = EncodedCodes(codes.data, convolution.size, bits, coding, entry.get("codes_per_byte"))
-    tensor = PalettizedTensor(encoded, centroids, convolution.shape, scale.array() if scale else None)
+    tensor = PalettizedTensor(encoded, codebook.array(), convolution.shape, scale.array() if scale else None)
     return QuantizedLayer(tensor, bias.array(), entry["sqnr_db"])
+
+
+def _check_layer(name: str, layer: QuantizedLayer, checksum: str) -> None:
+    arrays = _layer_arrays(layer)
+    found = _crc32(*arrays.values())
+    if found != checksum:
+        raise ContainerError(f"checksum {checksum}", found, _AGAIN)
+    for suffix, array in arrays.items():
+        if array.dtype == np.float32 and not np.isfinite(array).all():
+            raise ContainerError("finite values", "NaN or infinity", _AGAIN, tensor=f"{name}.{suffix}")
+    if not (np.diff(layer.weight.codebook) > 0).all():
+        raise ContainerError("ascending centroids", "another order", _AGAIN, tensor=f"{name}.weight.codebook")
 
 
 def _check_version(metadata: JsonObject) -> None:

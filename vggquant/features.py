@@ -7,12 +7,15 @@ the weights in question and F* under the reference, and G = F Fᵀ / HW, they ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from vggquant.errors import OptionError
 
 CONTENT_LAYER = "relu4_2"
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
@@ -71,6 +74,9 @@ def feature_errors(
         reference: The weights they stand for.
         pictures: Each (1, 3, H, W), RGB in [0, 1]; sizes may differ.
         layers: Where to measure.
+
+    Raises:
+        OptionError: No pictures.
     """
     feature: dict[str, list[float]] = {layer: [] for layer in layers}
     gram: dict[str, list[float]] = {layer: [] for layer in layers}
@@ -80,6 +86,8 @@ def feature_errors(
             for layer in layers:
                 feature[layer].append(relative_error(ours[layer], theirs[layer]))
                 gram[layer].append(relative_error(gram_matrix(ours[layer]), gram_matrix(theirs[layer])))
+    if not all(feature.values()):
+        raise OptionError("one picture or more", "none", "name some", tensor="pictures")
     return FeatureErrors(
         {layer: sum(errors) / len(errors) for layer, errors in feature.items()},
         {layer: sum(errors) / len(errors) for layer, errors in gram.items()},
@@ -87,6 +95,7 @@ def feature_errors(
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖, summed in float64."""
-    difference = torch.linalg.vector_norm(found - expected, dtype=torch.float64)
-    return float(difference / torch.linalg.vector_norm(expected, dtype=torch.float64))
+    """‖found − expected‖ / ‖expected‖, summed in float64; 0 for equals, infinite if only `expected` is zero."""
+    difference = float(torch.linalg.vector_norm(found - expected, dtype=torch.float64))
+    norm = float(torch.linalg.vector_norm(expected, dtype=torch.float64))
+    return difference / norm if norm else math.inf if difference else 0.0

