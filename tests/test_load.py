@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import GOLDEN, natural_picture
-from vggquant import load_quantized_state_dict, load_quantized_vgg, pack, storage
+from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg, pack, storage
 from vggquant.coding import encode_codes
 from vggquant.container import read, write
 from vggquant.errors import ContainerError
@@ -168,7 +168,13 @@ def test_float16_without_rescaling_would_overflow() -> None:
 
 def test_float16_weights_are_not_rescaled_themselves() -> None:
     half, whole = load_quantized_vgg(dtype=torch.float16), load_quantized_vgg()
-    assert torch.equal(half.conv3_1.weight, whole.conv3_1.weight.half())  # type: ignore[union-attr, arg-type]
+    assert torch.equal(half.get_parameter("conv3_1.weight"), whole.get_parameter("conv3_1.weight").half())
+
+
+def test_float16_takes_a_dead_layer() -> None:
+    state = {name: tensor.half() for name, tensor in load_quantized_vgg(upto="relu1_2").state_dict().items()}
+    dead = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    assert VGG(dead)(photograph())["relu1_2"].abs().max() == 0
 
 
 def test_float16_gradients_reach_the_image() -> None:

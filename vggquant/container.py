@@ -21,7 +21,7 @@ from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Convolution
 from vggquant.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
 from vggquant.errors import ContainerError, located
 from vggquant.palette import PalettizedTensor
-from vggquant.storage import HEAD_BYTES, PathLike, read_file, write_file
+from vggquant.storage import HEAD_BYTES, Chunk, PathLike, read_file, write_file
 from vggquant.tensors import Bytes, JsonObject, RawTensor, is_count, join_file, parse_json, split_file
 from vggquant.weights import Provenance, QuantizedLayer, QuantizedWeights
 
@@ -33,7 +33,7 @@ _UNSEALED = "00000000"
 _SEAL = re.compile(rb'\\"header_crc32\\":\\"([0-9a-f]{8})\\"')
 
 
-def write(path: PathLike, weights: QuantizedWeights, *, force: bool = False) -> int:
+def write(path: PathLike, weights: QuantizedWeights, *, force: bool = False) -> list[Chunk]:
     """Write a packed file, the same bytes for the same weights; the inverse of `read`.
 
     Args:
@@ -42,13 +42,15 @@ def write(path: PathLike, weights: QuantizedWeights, *, force: bool = False) -> 
         force: Whether to replace an existing file.
 
     Returns:
-        Bytes written.
+        The bytes written, in pieces.
 
     Raises:
         StorageError: The file exists, or cannot be written; an existing one is left as it was.
     """
     header, chunks = to_bytes(weights)
-    return write_file(path, [header, *chunks], force=force)
+    written: list[Chunk] = [header, *chunks]
+    write_file(path, written, force=force)
+    return written
 
 
 def to_bytes(weights: QuantizedWeights) -> tuple[bytes, list[Bytes]]:

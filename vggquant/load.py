@@ -20,7 +20,6 @@ from vggquant.storage import PathLike
 from vggquant.weights import QuantizedWeights, restore
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_SAME_SIZE = {torch.float64: np.float64, torch.float32: np.float32, torch.bfloat16: np.int16, torch.float16: np.int16}
 
 
 def load_quantized_vgg(
@@ -130,9 +129,10 @@ def _restore(tensor: PalettizedTensor, device: torch.device, dtype: torch.dtype)
         return restore_on(device, tensor, dtype)
     if tensor.scale is not None:
         return torch.from_numpy(dequantize(tensor)).to(dtype)
-    same_size = _SAME_SIZE[dtype]  # NumPy has no bfloat16, but looks up whatever has its size
-    codebook = torch.from_numpy(tensor.codebook).to(dtype).view(torch.from_numpy(np.empty(0, same_size)).dtype).numpy()
-    return torch.from_numpy(look_up(tensor, codebook, np.empty(tensor.shape, same_size))).view(dtype)
+    converted = torch.from_numpy(tensor.codebook).to(dtype)
+    # NumPy has no bfloat16, but looks up whatever has its size
+    codebook = (converted.view(torch.int16) if dtype.itemsize == 2 else converted).numpy()
+    return torch.from_numpy(look_up(tensor, codebook, np.empty(tensor.shape, codebook.dtype))).view(dtype)
 
 
 def restore_on(device: torch.device, tensor: PalettizedTensor, dtype: torch.dtype) -> Tensor:

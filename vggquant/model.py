@@ -89,7 +89,7 @@ class VGG(nn.Module):
         self._exponents: dict[str, int] = {}
         if some.dtype == torch.float16:
             peaks = activation_peaks(self)
-            self._exponents = {name: max(0, math.ceil(math.log2(peak / FLOAT16_PEAK))) for name, peak in peaks.items()}
+            self._exponents = {name: math.ceil(math.log2(max(peak / FLOAT16_PEAK, 1))) for name, peak in peaks.items()}
         self.eval()
 
     def forward(self, images: Tensor, layers: Iterable[str] | str | None = None) -> dict[str, Tensor]:
@@ -152,7 +152,8 @@ class VGG(nn.Module):
             module = self.get_submodule(name)
             assert isinstance(module, nn.Conv2d)
             if not self._exponents:
-                return module(x)  # type: ignore[no-any-return]
+                convolved: Tensor = module(x)
+                return convolved
             assert module.bias is not None
             exponent = self._exponents[name]
             before = self.layers[max(self.layers.index(name) - 1, 0)]

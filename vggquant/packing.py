@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vggquant.arch import ARCHITECTURES, Preprocessing
 from vggquant.budget import Choice, choose_widths, parse_size
 from vggquant.coding import CODINGS, MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes
-from vggquant.container import read, to_bytes
+from vggquant.container import read, to_bytes, write
 from vggquant.errors import OptionError, SourceError, located
 from vggquant.inspection import FileInfo, describe_file
 from vggquant.layouts import LAYOUTS, Layout, keras_layers, write_layout
@@ -147,9 +147,7 @@ def pack(
     if max_size is not None:
         widths = _fit(weights, candidates, budget)
     quantized = _assemble(weights, candidates, widths)
-    header, chunks = to_bytes(quantized)
-    write_file(out, [header, *chunks], force=force)
-    found = describe_file(quantized, [header, *chunks])
+    found = describe_file(quantized, write(out, quantized, force=force))
     return PackReport(found, (*reading.notes, *_cut_notes(found)))
 
 

@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from vggquant.errors import OptionError
-from vggquant.features import gram_matrix
+from vggquant.features import Features, gram_matrix
 from vggquant.options import StyleOptions
 from vggquant.progress import Progress, ProgressCallback
 
 CONTENT_LAYER_WEIGHT = 0.01
-
-
-class Features(Protocol):
-    """What the transfer needs of a network."""
-
-    def __call__(self, images: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]: ...
 
 
 class ContentLoss:
