@@ -17,14 +17,15 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
 
-from bench.machine import RESULTS, describe, peak_memory, save
-from vggquant import load_quantized_vgg, pack, unpack
+from bench.machine import RESULTS, describe, peak_memory, save, touch_memory
+from vggquant import container, load_quantized_vgg, pack, unpack
 
 WARM_ROUNDS, PASTICHE_ROUNDS, FRESH_ROUNDS, COLD_ROUNDS = 25, 3, 7, 7
 FLOAT32_BYTES = 80_097_536
@@ -50,6 +51,12 @@ def usual_module() -> nn.Sequential:
             layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
             channels = width
     return nn.Sequential(*layers)
+
+
+def load_unchecked(path: str) -> nn.Module:
+    """Ours without the checks of data (checksums, finite values, order), to see what these cost."""
+    with mock.patch.object(container, "_check_layer", return_value=None):
+        return load_quantized_vgg(path)
 
 
 def load_usual(path: str) -> nn.Module:
@@ -179,8 +186,9 @@ def plot(result: dict[str, Any]) -> None:
 
     rows = [row for row in result["rows"] if "huffman" not in row["file"]]
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    threads = result["machine"]["threads"]
     for kind, label in (
-        ("warm", "warm, two threads"),
+        ("warm", f"warm, {threads} threads"),
         ("one_thread", "warm, one thread"),
         ("fresh", "first in a process"),
     ):
@@ -207,9 +215,10 @@ def main() -> None:
         torch.save({f"features.{name[9:]}": t for name, t in load_safetensors(float_path).items()}, pth)
         check_equal(files, bin_path, float_path)
 
-        ours: Cases = {f"{bits} bits": partial(load_quantized_vgg, path) for bits, path in files.items()}
-        ours["4 bits, huffman"] = partial(load_quantized_vgg, huffman)
+        paths = {**{f"{bits} bits": path for bits, path in files.items()}, "4 bits, huffman": huffman}
+        ours: Cases = {name: partial(load_quantized_vgg, path) for name, path in paths.items()}
         peers: Cases = {"safetensors": partial(load_safetensors, float_path), "torch": partial(load_usual, pth)}
+        touch_memory()
         warm = interleaved({**ours, **peers}, WARM_ROUNDS)
         warm |= interleaved({"pastiche": partial(load_pastiche, bin_path)}, PASTICHE_ROUNDS)
 
@@ -218,19 +227,21 @@ def main() -> None:
         single = interleaved(ours, WARM_ROUNDS)
         torch.set_num_threads(threads)
 
+        unchecked = {f"{name}, unchecked": partial(load_unchecked, path) for name, path in paths.items()}
+        checks = interleaved({**ours, **unchecked}, WARM_ROUNDS)
+
         layers = ("relu2_2", "relu3_4", "relu4_2", "relu5_1", "pool5")
         upto = interleaved({layer: partial(load_quantized_vgg, files[8], upto=layer) for layer in layers}, WARM_ROUNDS)
 
         first = in_fresh_processes(
             {
-                **{f"{bits} bits": ("vggquant", path) for bits, path in files.items()},
-                "4 bits, huffman": ("vggquant", huffman),
+                **{name: ("vggquant", path) for name, path in paths.items()},
                 "safetensors": ("safetensors", float_path),
                 "torch": ("torch", pth),
                 "pastiche": ("pastiche", bin_path),
             }
         )
-        from_disk = {f"{bits} bits": (path, load_quantized_vgg) for bits, path in files.items()}
+        from_disk = {name: (path, load_quantized_vgg) for name, path in paths.items()}
         cold: dict[str, list[float]] = {name: [] for name in (*from_disk, "safetensors")}
         for _ in range(COLD_ROUNDS):
             for name, times in cold.items():
@@ -238,8 +249,7 @@ def main() -> None:
                 drop_from_cache(path)
                 times.append(seconds(partial(load, path)))
         commands = whole_commands(files[8])
-        sizes = {f"{bits} bits": os.path.getsize(path) for bits, path in files.items()}
-        sizes["4 bits, huffman"] = os.path.getsize(huffman)
+        sizes = {name: os.path.getsize(path) for name, path in paths.items()}
 
     rows = [
         {
@@ -248,11 +258,12 @@ def main() -> None:
             "warm": warm[name],
             "one_thread": single[name],
             "fresh": first[name],
-            "cold": summary(cold[name]) if name in cold else None,
+            "cold": summary(cold[name]),
             "against_safetensors": warm[name]["median"] / warm["safetensors"]["median"],
             "against_pastiche": warm["pastiche"]["median"] / warm[name]["median"],
             "against_torch": warm["torch"]["median"] / warm[name]["median"],
             "fresh_against_safetensors": first[name]["median"] / first["safetensors"]["median"],
+            "share_of_checks": 1 - checks[f"{name}, unchecked"]["median"] / checks[name]["median"],
             "one_thread_against_two": single[name]["median"] / warm[name]["median"],
             "memory_over_weights_and_file": first[name]["memory"] - FLOAT32_BYTES - sizes[name],
         }
@@ -271,7 +282,6 @@ def main() -> None:
             f"{name:16} warm {warm[name]['median'] * 1e3:6.1f} ms, fresh {first[name]['median'] * 1e3:6.1f} ms, "
             f"one thread {single[name]['median'] * 1e3:6.1f} ms"
         )
-    print(json.dumps({key: result[key] for key in ("rows", "peers", "cold_safetensors", "upto", "commands")}, indent=1))
     save("load_time", result)
     plot(result)
 

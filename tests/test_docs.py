@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import tables
 from tests.conftest import GOLDEN
 from vggquant import cli
 from vggquant.budget import SENSITIVITY
@@ -93,23 +94,11 @@ def test_the_readmes_commands_exist() -> None:
             assert option in options, line
 
 
-def test_the_readmes_sizes_are_the_benchs() -> None:
-    result = json.loads((ROOT / "bench" / "results" / "sizes.json").read_text())
-    rows = {(row["coding"], row["bits"]): row for row in result["rows"]}
-    assert result["machine"]["date"] in README
-    for bits in range(1, 9):
-        planes, huffman = rows["planes", bits], rows["huffman", bits]
-        cells = [f"{n / 1e6:.2f} MB" for n in (planes["bytes"], planes["wheel_bytes"], huffman["bytes"])]
-        quality = "lossless" if planes["sqnr_db"] is None else f"{planes['sqnr_db']:.1f} dB"
-        assert f"| {bits} | {' | '.join(cells)} | {quality} |" in README
-
-
-def test_the_readmes_gains_are_the_benchs() -> None:
-    result = json.loads((ROOT / "bench" / "results" / "budget.json").read_text())
-    for row in result["rows"]:
-        errors = [row[kind][metric] for metric in ("content", "style") for kind in ("uniform", "chosen")]
-        cells = " | ".join(f"{error:.3f}" for error in errors)
-        assert f"| {row['bits']} bits, {row['uniform_bytes'] / 1e6:.2f} MB | {cells} |" in README
+@pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.parent.name)
+def test_tables_are_the_benchs(page: Path) -> None:
+    text = page.read_text()
+    assert "<!-- end -->" in text
+    assert tables.filled(text) == text
 
 
 def test_the_table_of_sensitivities_is_the_benchs() -> None:

