@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vggquant.coding import decode_codes, encode_codes
 from vggquant.errors import ContainerError
-from vggquant.palette import PalettizedTensor, dequantize, palettize, sqnr_db
+from vggquant.palette import PalettizedTensor, dequantize, look_up, palettize, sqnr_db
 
 
 @given(st.lists(st.sampled_from([-1.5, -0.25, 0.0, 0.5, 3.0, 1e-40]), min_size=1, max_size=60), st.integers(3, 8))
@@ -78,3 +78,13 @@ def test_sqnr() -> None:
     assert sqnr_db([3.0, 4.0], [3.0, 4.5]) == pytest.approx(20.0)
     assert sqnr_db([1.0], [1.0]) == math.inf
     assert sqnr_db([0.0], [1.0]) == -math.inf
+
+
+@pytest.mark.parametrize("bits", [1, 3, 7])
+def test_codes_decoded_in_the_output_are_read_before_they_are_written_over(bits: int) -> None:
+    """More than one piece, each size of entry."""
+    codes = np.random.default_rng(bits).integers(0, 2**bits, 800_008).astype(np.uint8)
+    codebook = np.arange(2**bits, dtype=np.float32)
+    tensor = PalettizedTensor(encode_codes(codes, bits), codebook, codes.shape)
+    for dtype in (np.float16, np.float32, np.float64):
+        assert np.array_equal(look_up(tensor, codebook.astype(dtype), np.empty(codes.shape, dtype)), codes)

@@ -87,8 +87,12 @@ def encode_codes(codes: npt.ArrayLike, bits: int, coding: Coding = "planes") -> 
     return min([planes, *deflated], key=lambda encoded: encoded.stream.size)
 
 
-def decode_codes(encoded: EncodedCodes) -> Codes:
+def decode_codes(encoded: EncodedCodes, out: Codes | None = None) -> Codes:
     """Read codes back from bytes; the inverse of `encode_codes`.
+
+    Args:
+        encoded: What to read.
+        out: uint8, 1-D, `encoded.count` rounded up to a multiple of 8 long; made if not given.
 
     Returns:
         uint8, 1-D, `encoded.count` long; at 8 bits in `planes` the stream itself.
@@ -97,14 +101,20 @@ def decode_codes(encoded: EncodedCodes) -> Codes:
         ContainerError: The stream is not exactly as long as its codes need, padding is not zero, or
             the deflate stream is damaged. No more memory is taken than the codes need.
     """
+    count, bits, m = encoded.count, encoded.bits, encoded.codes_per_byte
     if encoded.coding == "planes":
-        return _split_planes(encoded.stream, encoded.count, encoded.bits)
-    m = encoded.codes_per_byte
-    assert m is not None, "huffman has codes_per_byte"
-    joined = _inflate(encoded.stream, -(-encoded.count // m))
-    codes = _room(encoded.count)
-    _split(joined, encoded.bits, m, codes)
-    return _trim(codes, encoded.count)
+        _require_length(encoded.stream, count, bits)
+        if bits == MAX_BITS:
+            return encoded.stream
+    codes = np.empty(math.ceil(count / 8) * 8, np.uint8) if out is None else out
+    codes[count:] = 0  # padding, as much as any plane has
+    if m is not None:
+        _split(_inflate(encoded.stream, -(-count // m)), bits, m, codes)
+    else:
+        _split_planes(encoded.stream, bits, codes, count)
+    if np.any(codes[count:]):
+        raise ContainerError("zero padding", "something else", "the file is damaged, get it again")
+    return codes[:count]
 
 
 def planes_size(count: int, bits: int) -> int:
@@ -121,23 +131,22 @@ def _join_planes(codes: Codes, bits: int) -> Codes:
     return np.concatenate(planes)
 
 
-def _split_planes(stream: Codes, count: int, bits: int) -> Codes:
+def _require_length(stream: Codes, count: int, bits: int) -> None:
     if stream.size != planes_size(count, bits):
         raise ContainerError(
             f"{planes_size(count, bits)} bytes for {count} codes of {bits} bits",
             f"{stream.size}",
             "the file is damaged, get it again",
         )
-    if bits == MAX_BITS:
-        return stream
-    codes = _room(count)
+
+
+def _split_planes(stream: Codes, bits: int, codes: Codes, count: int) -> None:
     start, below = 0, bits
     for width in PLANES[bits]:
         below -= width
         size = math.ceil(count * width / 8)
         _split(stream[start : start + size], width, 8 // width, codes, below, add=start > 0)
         start += size
-    return _trim(codes, count)
 
 
 def _join(fields: Codes, width: int, m: int) -> Codes:
@@ -167,19 +176,6 @@ def _split(joined: Codes, width: int, m: int, codes: Codes, below: int = 0, add:
             part |= spare
     if int(joined.max(initial=0)) >> (m * width):
         raise ContainerError("zero in unused bits", "something else", "the file is damaged, get it again")
-
-
-def _room(count: int) -> Codes:
-    """For `count` codes, and for the padding of any plane."""
-    codes = np.empty(math.ceil(count / 8) * 8, np.uint8)
-    codes[count:] = 0
-    return codes
-
-
-def _trim(codes: Codes, count: int) -> Codes:
-    if np.any(codes[count:]):
-        raise ContainerError("zero padding", "something else", "the file is damaged, get it again")
-    return codes[:count]
 
 
 def _deflate(data: Codes) -> Codes:

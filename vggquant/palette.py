@@ -91,14 +91,16 @@ def look_up(tensor: PalettizedTensor, codebook: npt.NDArray[T], out: npt.NDArray
     Raises:
         ContainerError: A code lies beyond the codebook, or the stream is damaged.
     """
-    codes: npt.NDArray[Any] = decode_codes(tensor.codes)
+    flat = out.reshape(-1)
+    # decoded into the end of the memory that they will fill: each piece of codes is copied before weights get there
+    room = flat.view(np.uint8)[-flat.size :] if flat.size % 8 == 0 else None
+    codes: npt.NDArray[Any] = decode_codes(tensor.codes, room)
     if tensor.codebook.size < 1 << tensor.codes.bits and int(codes.max()) >= tensor.codebook.size:
         raise ContainerError(
             f"codes below {tensor.codebook.size}, the codebook's size",
             int(codes.max()),
             "the file is damaged, get it again",
         )
-    flat = out.reshape(-1)
     if codes.size % 2 == 0:  # two codes at once, in a table of all pairs: half the look-ups
         codebook, codes, flat = _pairs(codebook), codes.view("<u2"), flat.view(_PAIR_TYPES[out.itemsize])
     for start in range(0, codes.size, _PIECE):
