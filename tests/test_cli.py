@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -224,6 +226,126 @@ def test_stylize(pictures: Path) -> None:
     assert run("stylize", content, style, "-o", out, *options).exit_code == 0
 
 
+def settings_of(path: Path) -> dict[str, Any]:
+    with Image.open(path) as image:
+        found: dict[str, Any] = json.loads(image.text["vggquant"])
+        return found
+
+
+def test_a_picture_tells_what_made_it_and_can_be_made_again(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    given = ("--steps", "4", "--start", "noise", "--seed", "7", "--tv-weight", "0.5", "--style-layer", "relu2_1=3")
+    assert run("stylize", content, style, "-o", out, "--size", "40", *given).exit_code == 0
+    found = settings_of(out)
+    assert found["step"] == found["options"]["steps"] == 4
+    assert found["options"]["style_layers"] == {"relu2_1": 3}
+    assert found["options"]["seed"] == 7
+    assert found["size"] == [40, 30]
+    assert found["sha256"]["content"] == hashlib.sha256(content.read_bytes()).hexdigest()
+    assert found["sha256"]["styles"] == [hashlib.sha256(style.read_bytes()).hexdigest()]
+    assert found["sha256"]["weights"].startswith("ec61039e")
+    assert str(pictures) not in json.dumps(found)
+    again = pictures / "again.png"
+    assert run("stylize", content, style, "-o", again, "--size", "40", *given, "--deterministic").exit_code == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_pictures_on_the_way_and_resuming(pictures: Path) -> None:
+    content, style, out, folder = (pictures / name for name in ("content.png", "style.png", "out.png", "way/there"))
+    given = ["stylize", content, style, "-o", out, "--size", "64", "--steps", "12", "--scales", "2"]
+    saves = ("--save-every", "3", "--save-to", folder, "--save-prefix", "p-")
+    assert run(*given, *saves).exit_code == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["p-03.png", "p-06.png", "p-09.png", "p-12.png"]
+    assert settings_of(folder / "p-03.png")["step"] == 3
+    with Image.open(folder / "p-03.png") as early, Image.open(folder / "p-09.png") as late:
+        assert (early.size, late.size) == ((32, 24), (64, 48))
+    assert np.array_equal(np.asarray(Image.open(folder / "p-12.png")), np.asarray(Image.open(out)))
+
+    again = run(*given, *saves, "--force", "--resume", folder / "p-09.png")
+    assert again.exit_code == 0, again.output
+    assert settings_of(out) == settings_of(folder / "p-12.png")
+    result = run(*given, *saves, "--resume", folder / "p-03.png")
+    assert result.exit_code == 1  # out exists
+    result = run(*given, "--force", "--resume", folder / "p-03.png", "--content-weight", "2")
+    assert result.exit_code == 1
+    assert "p-03.png: expected a picture of this very transfer, got other options" in result.stderr
+    result = run(*given, "--force", "--resume", style)
+    assert "the settings of a transfer in a PNG's text" in result.stderr
+    result = run(*given, "--force", "--resume", folder / "p-03.png", "--start", style)
+    assert result.exit_code == 2
+    blocked = run(*given[:4], pictures / "new.png", *given[5:], *saves)
+    assert blocked.exit_code == 1
+    assert "p-03.png: expected a new file" in blocked.stderr
+    assert not (pictures / "new.png").exists()
+
+
+def test_the_content_lends_transparency_and_profile(pictures: Path) -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    with Image.open(content) as image:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(content, icc_profile=profile)
+        alpha = np.asarray(image.getchannel("A"))
+    given = ("--steps", "3", "--size", "32", "--save-every", "1", "--save-to", pictures, "--scales", "2")
+    shallow = ("--content-layer", "relu3_1", "--style-layer", "relu3_1")  # which see pictures as small as these
+    assert run("stylize", content, style, "-o", out, *given, *shallow).exit_code == 0
+    with Image.open(out) as image:
+        assert image.mode == "RGBA"
+        assert np.array_equal(np.asarray(image.getchannel("A")), alpha)
+        assert image.info["icc_profile"] == profile
+    with Image.open(pictures / "1.png") as image:
+        assert (image.mode, image.size) == ("RGBA", (16, 12))
+
+
+def test_masks_and_colours_and_places(pictures: Path) -> None:
+    content, style, out, mask = (pictures / f"{name}.png" for name in ("content", "style", "out", "mask"))
+    Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 16, 1)).save(mask)
+    given = ("-o", out, "--steps", "2", "--size", "32", "--force")
+    more: tuple[str | Path, ...]
+    for more in (
+        ("--mask", mask, "--mask", "none", "--style-weight", "1", "--style-weight", "2"),
+        ("--preserve-color", "luminance"),
+        ("--preserve-color", "linear", "--optimizer", "adam", "--pooling", "avg"),
+        ("--supplemental-device", "cpu", "20", "--supplemental-device", "cpu", "relu5_1"),
+        ("--style-size", "40", "--start", "grey"),
+        ("--style-pixels", "600", "--start", style, "--precision", "bf16"),
+    ):
+        result = run("stylize", content, style, style, *given, *more)
+        assert result.exit_code == 0, (more, result.output)
+    for more, message in (
+        (("--mask", mask), "mask: expected one for each of 2 styles, or none at all, got 1"),
+        (("--style-weight", "1"), "style_weights: expected one for each of 2 styles"),
+        (("--content-layer", "relu4_2=x"), "expected LAYER or LAYER=WEIGHT, got relu4_2=x"),
+        (("--content-layer", "relu9_2"), "expected a layer of vgg19, conv1_1 … pool5, got relu9_2"),
+        (("--supplemental-device", "cpu", "99"), "supplemental device: expected 1 to"),
+        (("--supplemental-device", "cpu", "conv9_9"), "got conv9_9"),
+        (("--supplemental-device", "abacus", "3"), "a device that torch has here, got abacus"),
+    ):
+        result = run("stylize", content, style, style, *given, *more)
+        assert result.exit_code == 2, more
+        assert message in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_a_style_too_small_is_named(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    result = run("stylize", content, content, style, "-o", out, "--size", "64", "--style-size", "20")
+    assert result.exit_code == 1
+    assert f"{content}: styles[0]: expected sides of 16 pixels for relu5_1" in result.stderr
+    assert not out.exists()
+
+
+def test_layers_are_listed() -> None:
+    result = run("stylize", "--list-layers")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["0", "conv1_1"]
+    assert lines[22].split() == ["22", "relu4_2"]
+    assert len(lines) == 37
+
+
 def test_stylize_refuses_small_pictures_devices_and_cut_weights(pictures: Path) -> None:
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out, "--size", "8")
@@ -253,7 +375,7 @@ def test_running_out_of_memory_is_one_line(pictures: Path, monkeypatch: pytest.M
     def exhaust(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("vggquant.style.stylize", exhaust)
+    monkeypatch.setattr("vggquant.painting.stylize", exhaust)
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out)
     assert result.exit_code == 1

@@ -16,8 +16,8 @@ PACKAGE = Path(vggquant.__file__).parent
 # The flow, top to bottom; a module imports only from rows above its own.
 ROWS = (
     ("errors",),
-    ("arch", "progress", "options", "pictures", "budget"),
-    ("kmeans", "coding", "storage"),
+    ("arch", "progress", "options", "pictures", "budget", "devices"),
+    ("kmeans", "coding", "storage", "descent"),
     ("palette", "tensors"),
     ("weights",),
     ("container", "weightfiles"),
@@ -26,7 +26,7 @@ ROWS = (
     ("inspection",),
     ("model", "images", "features"),
     ("load", "style"),
-    ("packing",),
+    ("packing", "painting"),
     ("cli",),
     ("__init__", "__main__"),
 )

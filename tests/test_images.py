@@ -8,9 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import natural_picture
 from vggquant import images
 from vggquant.errors import PictureError, StorageError
-from vggquant.images import read_picture, write_picture
+from vggquant.images import (
+    Picture,
+    luminance,
+    match_colors,
+    match_luminance,
+    read_mask,
+    read_picture,
+    with_luminance,
+    write_picture,
+)
 
 RED_GREEN = np.zeros((2, 3, 3), np.uint8)
 RED_GREEN[0, :, 0] = 255
@@ -19,19 +29,19 @@ RED_GREEN[1, :, 1] = 255
 
 def test_a_picture_comes_back(tmp_path: Path) -> None:
     picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 20, 30))).float() / 255
-    write_picture(tmp_path / "x.png", picture)
-    assert torch.equal(read_picture(tmp_path / "x.png"), picture)
+    write_picture(tmp_path / "x.png", Picture(picture))
+    assert torch.equal(read_picture(tmp_path / "x.png").pixels, picture)
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tif"])
 def test_types(ending: str, tmp_path: Path) -> None:
-    write_picture(tmp_path / f"x{ending}", torch.full((1, 3, 16, 16), 0.5))
-    assert torch.allclose(read_picture(tmp_path / f"x{ending}"), torch.tensor(0.5), atol=0.01)
+    write_picture(tmp_path / f"x{ending}", Picture(torch.full((1, 3, 16, 16), 0.5)))
+    assert torch.allclose(read_picture(tmp_path / f"x{ending}").pixels, torch.tensor(0.5), atol=0.01)
 
 
 def test_values_outside_are_clipped(tmp_path: Path) -> None:
-    write_picture(tmp_path / "x.png", torch.tensor([-1.0, 0.5, 3.0]).reshape(1, 3, 1, 1))
-    assert read_picture(tmp_path / "x.png").flatten().tolist() == pytest.approx([0, 128 / 255, 1])
+    write_picture(tmp_path / "x.png", Picture(torch.tensor([-1.0, 0.5, 3.0]).reshape(1, 3, 1, 1)))
+    assert read_picture(tmp_path / "x.png").pixels.flatten().tolist() == pytest.approx([0, 128 / 255, 1])
 
 
 @pytest.mark.parametrize(
@@ -39,15 +49,15 @@ def test_values_outside_are_clipped(tmp_path: Path) -> None:
     [(None, None, (30, 60)), (30, None, (15, 30)), (None, 200, (10, 20)), (30, 200, (15, 30)), (1, None, (1, 1))],
 )
 def test_sizes(longest: int | None, pixels: int | None, size: tuple[int, int], tmp_path: Path) -> None:
-    write_picture(tmp_path / "x.png", torch.rand(1, 3, 30, 60))
-    assert read_picture(tmp_path / "x.png", longest=longest, pixels=pixels).shape[2:] == size
+    write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 30, 60)))
+    assert read_picture(tmp_path / "x.png", longest=longest, pixels=pixels).pixels.shape[2:] == size
 
 
 def test_rotation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     Image.fromarray(RED_GREEN).save(tmp_path / "x.png", exif=exif)
-    found = read_picture(tmp_path / "x.png")
+    found = read_picture(tmp_path / "x.png").pixels
     assert found.shape == (1, 3, 3, 2)
     assert found[0, :, 0, 1].tolist() == [1, 0, 0]
     assert found[0, :, 0, 0].tolist() == [0, 1, 0]
@@ -57,18 +67,18 @@ def test_palettes_greys_and_inks_become_rgb(tmp_path: Path) -> None:
     image = Image.fromarray(RED_GREEN)
     for mode in ("P", "CMYK"):
         image.convert(mode).save(tmp_path / f"{mode}.tif")
-        assert read_picture(tmp_path / f"{mode}.tif")[0, :, 0, 0].tolist() == pytest.approx([1, 0, 0], abs=0.01)
+        assert read_picture(tmp_path / f"{mode}.tif").pixels[0, :, 0, 0].tolist() == pytest.approx([1, 0, 0], abs=0.01)
     Image.fromarray(np.full((2, 2), 51, np.uint8)).save(tmp_path / "L.png")
-    assert read_picture(tmp_path / "L.png").flatten().tolist() == pytest.approx([0.2] * 12)
+    assert read_picture(tmp_path / "L.png").pixels.flatten().tolist() == pytest.approx([0.2] * 12)
     Image.fromarray(np.full((2, 2), 51 * 257, np.uint16)).save(tmp_path / "I.png")
-    assert read_picture(tmp_path / "I.png").flatten().tolist() == pytest.approx([0.2] * 12)
+    assert read_picture(tmp_path / "I.png").pixels.flatten().tolist() == pytest.approx([0.2] * 12)
 
 
 def test_transparency_lies_over_white(tmp_path: Path) -> None:
     image = Image.fromarray(RED_GREEN).convert("RGBA")
     image.putalpha(Image.fromarray(np.array([[0, 255, 255]] * 2, np.uint8)))
     image.save(tmp_path / "x.png")
-    assert read_picture(tmp_path / "x.png")[0, :, 0, :2].T.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert read_picture(tmp_path / "x.png").pixels[0, :, 0, :2].T.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, this is no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
@@ -96,7 +106,7 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
 
 
 def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_picture(tmp_path / "x.png", torch.rand(1, 3, 30, 60))
+    write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 30, 60)))
     with pytest.raises(PictureError, match="at most 50000000 pixels"):
         read_picture(tmp_path / "x.png", longest=50_000)
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
@@ -106,7 +116,110 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
 
 def test_outputs_are_protected(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"an ending \.png"):
-        write_picture(tmp_path / "x.gif", torch.rand(1, 3, 2, 2))
+        write_picture(tmp_path / "x.gif", Picture(torch.rand(1, 3, 2, 2)))
     (tmp_path / "x.png").write_bytes(b"old")
     with pytest.raises(StorageError, match="--force"):
-        write_picture(tmp_path / "x.png", torch.rand(1, 3, 2, 2))
+        write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 2, 2)))
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".tif"])
+def test_transparency_is_kept(ending: str, tmp_path: Path) -> None:
+    alpha = torch.tensor([0.0, 0.2, 1.0]).reshape(1, 1, 1, 3).expand(1, 1, 8, 3)
+    write_picture(tmp_path / f"x{ending}", Picture(torch.rand(1, 3, 8, 3), alpha))
+    found = read_picture(tmp_path / f"x{ending}")
+    assert found.alpha is not None
+    assert torch.allclose(found.alpha, alpha)
+
+
+def test_jpeg_drops_transparency(tmp_path: Path) -> None:
+    write_picture(tmp_path / "x.jpg", Picture(torch.rand(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)))
+    assert read_picture(tmp_path / "x.jpg").alpha is None
+
+
+def test_what_is_transparent_does_not_bleed_when_resized(tmp_path: Path) -> None:
+    image = np.zeros((16, 16, 4), np.uint8)
+    image[:, :8] = (255, 0, 0, 255)
+    image[:, 8:] = (0, 255, 0, 0)  # green that nobody sees
+    Image.fromarray(image).save(tmp_path / "x.png")
+    found = read_picture(tmp_path / "x.png", longest=5).pixels
+    assert (found[0, 0] > 0.97).all()
+    assert torch.allclose(found[0, 1], found[0, 2], atol=0.02)
+
+
+def test_a_transparent_colour_of_a_palette(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "x.png", transparency=0)
+    found = read_picture(tmp_path / "x.png")
+    assert found.alpha is not None
+    assert found.alpha.flatten().tolist() == [0, 1]
+    assert found.pixels[0, :, 0].T.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+def test_a_colour_profile_is_kept_where_it_is_of_rgb(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    rgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert rgb[16:20] == b"RGB "
+    Image.fromarray(RED_GREEN).save(tmp_path / "x.jpg", icc_profile=rgb)
+    found = read_picture(tmp_path / "x.jpg")
+    assert found.icc == rgb
+    write_picture(tmp_path / "y.png", found)
+    with Image.open(tmp_path / "y.png") as image:
+        assert image.info["icc_profile"] == rgb
+    ink = rgb[:16] + b"CMYK" + rgb[20:]
+    Image.fromarray(RED_GREEN).convert("CMYK").save(tmp_path / "z.jpg", icc_profile=ink)
+    assert read_picture(tmp_path / "z.jpg").icc is None
+
+
+def test_settings_come_back_from_a_png(tmp_path: Path) -> None:
+    picture = Picture(torch.rand(1, 3, 4, 4), settings='{"a": "ü"}')
+    for name in ("x.png", "x.jpg"):
+        write_picture(tmp_path / name, picture)
+    assert read_picture(tmp_path / "x.png").settings == picture.settings
+    assert read_picture(tmp_path / "x.jpg").settings is None
+
+
+def test_a_mask_is_stretched(tmp_path: Path) -> None:
+    write_picture(tmp_path / "x.png", Picture(torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2).expand(1, 3, 2, 2)))
+    mask = read_mask(tmp_path / "x.png", (6, 8))
+    assert mask.shape == (1, 1, 6, 8)
+    assert mask[0, 0, 3, 0] == 0
+    assert mask[0, 0, 3, 7] == 1
+    assert 0 < float(mask[0, 0, 3, 4]) < 1
+
+
+def photograph(name: str) -> torch.Tensor:
+    return torch.from_numpy(natural_picture(name)[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def test_luminance_is_replaced_and_colours_stay() -> None:
+    """In YIQ, by its matrix."""
+    yiq = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    picture, other = photograph("astronaut"), photograph("coffee")
+    found = with_luminance(picture, other)
+    before, after = (torch.einsum("ij,njhw->nihw", yiq, p) for p in (picture, found))
+    assert torch.allclose(after[:, 1:], before[:, 1:], atol=1e-3)
+    assert torch.allclose(after[:, :1], luminance(other), atol=1e-5)
+
+
+def test_luminance_is_matched() -> None:
+    found = match_luminance(photograph("astronaut"), photograph("coffee"))
+    assert found.shape == (1, 3, 64, 96)
+    assert found.mean().item() == pytest.approx(luminance(photograph("coffee")).mean().item(), abs=1e-4)
+    assert found.std().item() == pytest.approx(luminance(photograph("coffee")).std().item(), rel=1e-2)
+    assert match_luminance(torch.full((1, 3, 4, 4), 0.3), photograph("coffee")).isfinite().all()
+
+
+def test_colours_are_matched_in_mean_and_covariance() -> None:
+    found = match_colors(photograph("astronaut"), photograph("coffee"))[0].flatten(1).double()
+    wanted = photograph("coffee")[0].flatten(1).double()
+    assert torch.allclose(found.mean(1), wanted.mean(1), atol=1e-5)
+    assert torch.allclose(found.cov(), wanted.cov(), atol=1e-5)
+
+
+def test_grey_pictures_have_no_colours_to_match() -> None:
+    grey = luminance(photograph("astronaut")).expand(1, 3, 64, 96)
+    assert match_colors(grey, photograph("coffee")).isfinite().all()
+    assert torch.allclose(match_colors(photograph("coffee"), grey).std(1), torch.tensor(0.0), atol=1e-3)

@@ -188,3 +188,18 @@ def test_nothing_is_initialised_at_random() -> None:
     before = torch.get_rng_state()
     load_quantized_vgg()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_network_is_split_over_devices() -> None:
+    """With the device that holds nothing as the other one."""
+    vgg = load_quantized_vgg(upto="relu4_1")
+    vgg.place({"relu2_2": "meta", "conv3_2": "meta"})
+    found = vgg(torch.rand(1, 3, 32, 32))
+    assert [tensor.device.type for tensor in found.values()] == ["cpu"] * 3 + ["meta"] * 6
+    assert found["relu4_1"].shape == (1, 512, 4, 4)
+    vgg = load_quantized_vgg(upto="relu2_1")
+    expected = vgg(torch.ones(1, 3, 16, 16))
+    vgg.place({"relu1_2": "cpu"})
+    assert all(torch.equal(found, expected[name]) for name, found in vgg(torch.ones(1, 3, 16, 16)).items())
+    with pytest.raises(OptionError, match="layers of conv1_1"):
+        vgg.place({"relu5_1": "cpu"})

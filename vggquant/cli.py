@@ -15,9 +15,9 @@ import click
 
 from vggquant.arch import ARCHITECTURES, PREPROCESSINGS
 from vggquant.coding import CODINGS
-from vggquant.errors import OptionError, VggQuantError, located, printable
+from vggquant.errors import OptionError, VggQuantError, printable
 from vggquant.layouts import LAYOUTS
-from vggquant.options import StyleOptions
+from vggquant.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
 from vggquant.progress import Progress, ProgressCallback
 
 DEFAULTS = StyleOptions()
@@ -188,51 +188,102 @@ def verify(file: str, against: str | None, as_json: bool) -> None:
     echo(f"SHA-256 {found.sha256}")
 
 
+class LayerWeight(click.ParamType):  # type: ignore[type-arg]
+    """``relu4_2``, or with a weight, ``relu4_2=0.02``."""
+
+    name = "LAYER[=WEIGHT]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        layer, equals, weight = value.partition("=")
+        try:
+            return layer, float(weight) if equals else None
+        except ValueError:
+            self.fail(f"expected LAYER or LAYER=WEIGHT, got {printable(value)}", param, ctx)
+
+
+def list_layers(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the layers' names and indices, and end."""
+    if wanted:
+        for index, layer in enumerate(ARCHITECTURES["vgg19"].layers):
+            echo(f"{index:2} {layer}")
+        ctx.exit()
+
+
 @cli.command()
 @click.argument("content")
 @click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
 @click.option("-o", "--out", required=True, help="Picture to write: .png, .jpg, .webp or .tif.")
-@click.option("--weights", help="A packed file.  [default: the embedded VGG-19]")
-@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True)
+@click.option("--weights", metavar="FILE", help="A packed file.  [default: the embedded VGG-19]")
+@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
 @click.option("--size", type=click.IntRange(1, 50_000), help="Longest side of the result, in pixels.")
 @click.option(
     "--pixels", type=click.IntRange(1, 50_000_000), default=250_000, show_default=True, help="Its area, without --size."
 )
+@click.option("--style-size", type=click.IntRange(1, 50_000), help="Longest side of the styles.")
+@click.option("--style-pixels", type=click.IntRange(1, 50_000_000), help="Their area.  [default: the content's]")
+@click.option("--style-weight", "style_weights", type=float, multiple=True, help="One for each style.  [default: 1/N]")
+@click.option(
+    "--mask", "masks", multiple=True, metavar="FILE", help="One for each style: white where it goes, or none."
+)
+@click.option("--content-layer", "content_layers", type=LayerWeight(), multiple=True, help="[default: relu4_2]")
+@click.option("--style-layer", "style_layers", type=LayerWeight(), multiple=True, help="[default: relu1_1 ... relu5_1]")
+@click.option("--content-weight", type=float, default=DEFAULTS.content_weight, show_default=True)
+@click.option("--tv-weight", type=float, default=DEFAULTS.tv_weight, show_default=True, help="Of the total variation.")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=DEFAULTS.optimizer, show_default=True)
+@click.option("--scales", type=click.IntRange(1, 10), help="Sizes to work at, coarse to fine.  [default: by size]")
+@click.option("--precision", type=click.Choice(PRECISIONS), default=DEFAULTS.precision, show_default=True)
+@click.option("--pooling", type=click.Choice(("max", "avg")), default="max", show_default=True)
+@click.option(
+    "--preserve-color", type=click.Choice(PRESERVE_COLORS), default="none", help="Keep the content's colours."
+)
+@click.option("--start", default="content", metavar="content|noise|grey|FILE", help="What to begin with.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=DEFAULTS.seed, show_default=True, help="Of the noise."
+)
+@click.option("--resume", metavar="FILE", help="Go on from a picture of --save-every.")
+@click.option("--save-every", type=click.IntRange(1), metavar="N", help="Write a picture every N steps.")
+@click.option("--save-to", default=".", metavar="FOLDER", show_default=True, help="Where to.")
+@click.option("--save-prefix", default="", help="Of their names.")
 @click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--supplemental-device",
+    "supplemental_devices",
+    nargs=2,
+    multiple=True,
+    metavar="DEVICE LAYER",
+    help="Another device from a layer on, by name or index.",
+)
+@click.option("--deterministic", is_flag=True, help="Use only algorithms that always give the same.")
+@click.option("--list-layers", is_flag=True, is_eager=True, expose_value=False, callback=list_layers)
 @force_option
 def stylize(
     content: str,
     styles: tuple[str, ...],
     out: str,
-    weights: str | None,
-    steps: int,
-    size: int | None,
-    pixels: int,
-    device: str,
-    force: bool,
+    start: str,
+    save_every: int | None,
+    save_to: str,
+    save_prefix: str,
+    **given: Any,
 ) -> None:
     """Paint CONTENT in the manner of the STYLE pictures, and write it to --out."""
-    from vggquant.images import check_ending, read_picture, write_picture
-    from vggquant.load import load_quantized_vgg
-    from vggquant.sources import resolve
-    from vggquant.storage import check_output
+    from vggquant.painting import Saves, paint
 
-    check_ending(out)
-    check_output(out, force=force, sources=[content, *styles, resolve(weights)])
-    picture = read_picture(content, longest=size, pixels=pixels)
-    area = picture.shape[2] * picture.shape[3]
-    style_pictures = [read_picture(style, pixels=area) for style in styles]
-
-    from vggquant.style import stylize as run
-
-    options = dataclasses.replace(DEFAULTS, steps=steps)
-    deepest = max((*options.content_layers, *options.style_layers), key=lambda name: (name[4], name[6:]))
-    vgg = load_quantized_vgg(weights, upto=deepest, device=device)
-    with progress_bar("stylizing") as progress, located(content):
-        moved = [style.to(device) for style in style_pictures]
-        result = run(vgg, picture.to(device), moved, options, progress=progress)
-    write_picture(out, result, force=force)
-    echo(f"{out}: {result.shape[3]} × {result.shape[2]} pixels, {steps} steps")
+    chosen = {field.name: given.pop(field.name) for field in dataclasses.fields(StyleOptions) if field.name in given}
+    for layers in ("content_layers", "style_layers"):
+        chosen[layers] = dict(chosen[layers]) or getattr(DEFAULTS, layers)
+    chosen["style_weights"] = chosen["style_weights"] or None
+    from_file = start not in STARTS
+    if not from_file:
+        chosen["start"] = start
+    options = StyleOptions(**chosen)
+    saves = None if save_every is None else Saves(save_every, save_to, save_prefix)
+    with progress_bar("stylizing") as progress:
+        report = paint(
+            content, styles, out, options, start=start if from_file else None, saves=saves, progress=progress, **given
+        )
+    loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
+    echo(f"{out}: {report.width} × {report.height} pixels, {options.steps} steps" + (f"; {loss}" if loss else ""))
 
 
 @contextlib.contextmanager
@@ -244,13 +295,18 @@ def progress_bar(label: str) -> Iterator[ProgressCallback | None]:
     with contextlib.ExitStack() as stack:
         bars: list[Any] = []
 
+        first = 0
+
         def show(progress: Progress) -> None:
+            nonlocal first
             if not bars:
+                first = progress.done - 1
                 options: dict[str, Any] = {"show_pos": True, "item_show_func": lambda item: item or ""}
                 bar = click.progressbar(length=progress.total, label=label, file=sys.stderr, **options)
                 bars.append(stack.enter_context(bar))
             values = " ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
-            bars[0].update(progress.done - bars[0].pos, f"{progress.detail}{values} {progress.elapsed:.0f} s")
+            rate = f"{(progress.done - first) / max(progress.elapsed, 1e-3):.3g}/s"
+            bars[0].update(progress.done - bars[0].pos, " ".join(filter(None, (progress.detail, values, rate))))
 
         yield show
 

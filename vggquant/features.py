@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -50,18 +50,44 @@ class FeatureErrors:
         return sum(self.gram[layer] for layer in STYLE_LAYERS) / len(STYLE_LAYERS)
 
 
-def gram_matrix(activation: Tensor) -> Tensor:
+def gram_matrix(activation: Tensor, mask: Tensor | None = None) -> Tensor:
     """G = F Fᵀ / HW: which channels are active together, wherever they are.
 
     Args:
         activation: (N, C, H, W).
+        mask: (1, 1, H, W), in [0, 1]: how much each position counts. Then G = (m F)(m F)ᵀ / Σ m²
+            (Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017).
 
     Returns:
-        (N, C, C). Gatys et al. (arXiv:1508.06576, equation 3), but divided by the number of
+        (N, C, C), in float32 for half types. Gatys et al. (arXiv:1508.06576, equation 3), but divided by the number of
         positions, so that pictures of different sizes compare.
     """
     flat = activation.flatten(2)
-    return flat @ flat.transpose(1, 2) / flat.shape[2]
+    if mask is None:
+        gram: Tensor = _Gram.apply(flat)  # type: ignore[no-untyped-call]
+        return gram / flat.shape[2]
+    flat_mask = mask.flatten(2)
+    gram = _Gram.apply(flat * flat_mask)  # type: ignore[no-untyped-call]
+    return gram / (flat_mask**2).sum()
+
+
+class _Gram(torch.autograd.Function):
+    """F Fᵀ in float32, with the gradient (D + Dᵀ) F in F's own type: one product, where autograd would take two."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor) -> Tensor:
+        ctx.save_for_backward(flat)
+        wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
+        return wide @ wide.mT
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (flat,) = ctx.saved_tensors
+        symmetric = (gradient + gradient.mT).to(flat.dtype)
+        # channels last stays so, since another gradient is added to it
+        last = flat.stride(1) == 1
+        product: Tensor = (flat.mT @ symmetric).mT if last else symmetric @ flat
+        return product
 
 
 def feature_errors(

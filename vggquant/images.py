@@ -1,12 +1,13 @@
-"""Picture files ↔ tensors, RGB in [0, 1]; knows of no models."""
+"""Picture files ↔ tensors, RGB in [0, 1], with colour and metadata; knows of no models."""
 
 from __future__ import annotations
 
 import io
 import math
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,9 +22,28 @@ if TYPE_CHECKING:
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 MAX_PIXELS = 50_000_000
+SETTINGS_KEY = "vggquant"  # of the text in a PNG
+_LUMA = (0.299, 0.587, 0.114)
 
 
-def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | None = None) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with what its file tells beside colours.
+
+    Args:
+        pixels: float32, (1, 3, H, W), RGB in [0, 1]; what is transparent lies over white.
+        alpha: float32, (1, 1, H, W) in [0, 1], or ``None`` if all is opaque.
+        icc: Colour profile of the pixels, or ``None``.
+        settings: What made it, as `vggquant` wrote it into a PNG, or ``None``.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None = None
+    icc: bytes | None = None
+    settings: str | None = None
+
+
+def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | None = None) -> Picture:
     """Read a picture as people see it: upright, in RGB, transparency over white.
 
     Args:
@@ -31,16 +51,13 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
         longest: Resize so that the longer side has this many pixels.
         pixels: Resize to about this many pixels in all, unless `longest` is given.
 
-    Returns:
-        float32, (1, 3, H, W), RGB in [0, 1].
-
     Raises:
         PictureError: Not a picture of these types, damaged, or over 50 megapixels.
         StorageError: No such file, or not to be read.
     """
     data = read_file(path)
     with located(path):
-        image = _decode(data.tobytes())
+        image, icc, settings = _decode(data.tobytes())
     width, height = image.size
     if longest is not None:
         factor = longest / max(width, height)
@@ -54,15 +71,34 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
 
         image = image.resize(size, Image.Resampling.BICUBIC)
     array = np.asarray(image, dtype=np.float32) / 255
-    return torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
+    tensor = torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
+    if tensor.shape[1] == 3:
+        return Picture(tensor, None, icc, settings)
+    colors, alpha = tensor[:, :3], tensor[:, 3:]
+    return Picture(colors * alpha + (1 - alpha), alpha, icc, settings)
 
 
-def write_picture(path: PathLike, picture: Tensor, *, force: bool = False) -> None:
+def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
+    """Read a mask: how light a picture is, stretched to a size.
+
+    Args:
+        path: A picture, see `read_picture`; white is inside, black outside.
+        size: Height and width.
+
+    Returns:
+        float32, (1, 1, H, W) in [0, 1].
+    """
+    grey = luminance(read_picture(path).pixels)
+    stretched: Tensor = torch.nn.functional.interpolate(grey, size, mode="bilinear", antialias=True)
+    return stretched.clamp(0, 1)
+
+
+def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> None:
     """Write a picture, rounded to 8 bits; values outside [0, 1] are clipped.
 
     Args:
-        path: Its ending tells the type, see `WRITABLE`.
-        picture: (1, 3, H, W), RGB in [0, 1].
+        path: Its ending tells the type, see `WRITABLE`. JPEG keeps no transparency, and only PNG keeps settings.
+        picture: What to write.
         force: Replace an existing file.
 
     Raises:
@@ -70,11 +106,20 @@ def write_picture(path: PathLike, picture: Tensor, *, force: bool = False) -> No
         StorageError: The file exists, or cannot be written.
     """
     check_ending(path)
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
-    array = (picture.detach()[0].permute(1, 2, 0).cpu() * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+    kind = WRITABLE[Path(path).suffix.lower()]
+    channels = [picture.pixels] if picture.alpha is None or kind == "JPEG" else [picture.pixels, picture.alpha]
+    array = torch.cat([part.detach().cpu()[0] for part in channels]).permute(1, 2, 0)
+    image = Image.fromarray((array * 255).round().clamp(0, 255).to(torch.uint8).numpy())
+    options: dict[str, Any] = {"quality": 95}
+    if picture.icc is not None:
+        options["icc_profile"] = picture.icc
+    if picture.settings is not None and kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt(SETTINGS_KEY, picture.settings)
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, WRITABLE[Path(path).suffix.lower()], quality=95)
+    image.save(buffer, kind, **options)
     write_file(path, [buffer.getvalue()], force=force)
 
 
@@ -85,7 +130,56 @@ def check_ending(path: PathLike) -> None:
         raise PictureError(f"an ending {', '.join(WRITABLE)}", ending or "none", "rename the output", path=path)
 
 
-def _decode(data: bytes) -> Image.Image:
+def luminance(picture: Tensor) -> Tensor:
+    """Luma of RGB (N, 3, H, W) as (N, 1, H, W): the Y of YIQ (ITU-R BT.601)."""
+    weights = torch.tensor(_LUMA, dtype=picture.dtype, device=picture.device).reshape(3, 1, 1)
+    return (picture * weights).sum(1, keepdim=True)
+
+
+def with_luminance(picture: Tensor, other: Tensor) -> Tensor:
+    """A picture's colours with another's luminance, both (1, 3, H, W): I and Q stay, Y is replaced."""
+    return picture + luminance(other) - luminance(picture)
+
+
+def match_luminance(picture: Tensor, other: Tensor) -> Tensor:
+    """A picture's luminance in three channels, with mean and deviation of another's; arXiv:1606.05897, equation 10."""
+    ours, theirs = luminance(picture), luminance(other)
+    spread = ours.std(unbiased=False).clamp(min=1e-6)
+    return ((ours - ours.mean()) * (theirs.std(unbiased=False) / spread) + theirs.mean()).expand_as(picture)
+
+
+def match_colors(picture: Tensor, other: Tensor) -> Tensor:
+    """A picture with mean and covariance of another's colours, both (1, 3, H, W); values may leave [0, 1].
+
+    The linear map is Σ_other^½ Σ_picture^-½, arXiv:1606.05897, section 4.1. What the picture has no
+    colour in, it does not get: a grey one stays grey along one line.
+    """
+    ours, theirs = (_colors(p) for p in (picture, other))
+    root = _power(_covariance(theirs), 0.5) @ _power(_covariance(ours), -0.5)
+    matched = root @ (ours - ours.mean(1, keepdim=True)) + theirs.mean(1, keepdim=True)
+    return matched.to(picture.dtype).reshape(picture.shape)
+
+
+def _colors(picture: Tensor) -> Tensor:
+    return picture[0].flatten(1).double()
+
+
+def _covariance(colors: Tensor) -> Tensor:
+    centred = colors - colors.mean(1, keepdim=True)
+    return centred @ centred.T / colors.shape[1]
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    """Of a symmetric, positive semidefinite matrix; no power of what is zero but for rounding."""
+    values, vectors = torch.linalg.eigh(matrix)
+    solid = values > 1e-8  # a two-thousandth of a grey level
+    powers = torch.where(solid, values.clamp(min=1e-8) ** exponent, 0)
+    raised: Tensor = (vectors * powers) @ vectors.T
+    return raised
+
+
+def _decode(data: bytes) -> tuple[Image.Image, bytes | None, str | None]:
+    """Image in RGB or RGBA, its colour profile, and the settings that made it."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
@@ -105,10 +199,11 @@ def _decode(data: bytes) -> Image.Image:
                 if grey.min() < 0 or grey.max() > 65535:
                     raise PictureError("8 or 16 bits a channel", "32 bits", "convert it first")
                 image = Image.fromarray((grey / 257).round().astype(np.uint8))
-            if image.has_transparency_data:
-                layer = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-            return image.convert("RGB")
+            icc, settings = image.info.get("icc_profile"), image.info.get(SETTINGS_KEY)
+            if not isinstance(icc, bytes) or icc[16:20] != b"RGB ":  # of inks or greys, which we convert
+                icc = None
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+            return image, icc, settings if isinstance(settings, str) else None
         except UnidentifiedImageError:
             raise PictureError(f"a picture ({', '.join(READABLE)})", "something else", "convert it to PNG") from None
         except Image.DecompressionBombError:

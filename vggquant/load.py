@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vggquant.coding import PLANES, EncodedCodes, decode_codes
 from vggquant.container import read
+from vggquant.devices import require_device
 from vggquant.errors import ContainerError, OptionError, located
 from vggquant.layouts import LAYOUTS, Layout, write_layout
 from vggquant.model import FLOAT16_MAX, VGG, Pooling, activation_peaks
@@ -53,12 +54,13 @@ def load_quantized_vgg(
         >>> vgg(torch.rand(1, 3, 64, 64), layers=["relu4_2"])["relu4_2"].shape
         torch.Size([1, 512, 8, 8])
     """
-    _check(device, dtype)
+    _check(dtype)
+    device = require_device(device)
     path = resolve(path)
     weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
         return VGG(
-            _tensors(weights, torch.device(device), dtype),
+            _tensors(weights, device, dtype),
             architecture=weights.architecture.name,
             preprocessing=weights.preprocessing,
             upto=upto,
@@ -93,7 +95,7 @@ def load_quantized_state_dict(
     """
     if layout not in LAYOUTS:
         raise OptionError(f"one of {', '.join(LAYOUTS)}", layout, "choose one of these", tensor="layout")
-    _check("cpu", dtype)
+    _check(dtype)
     path = resolve(path)
     threads = torch.get_num_threads()
     weights = read(path, threads=threads)
@@ -179,11 +181,6 @@ def _warn_of_overflow(weights: QuantizedWeights) -> None:
         )
 
 
-def _check(device: torch.device | str, dtype: torch.dtype) -> None:
+def _check(dtype: torch.dtype) -> None:
     if dtype not in DTYPES:
         raise OptionError(f"one of {', '.join(map(str, DTYPES))}", dtype, "pass torch.float32", tensor="dtype")
-    try:
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, ImportError, TypeError) as error:  # torch has no one type for it
-        reason = f"{device}: {str(error).splitlines()[0]}"
-        raise OptionError("a device that torch has here", reason, "choose cpu", tensor="device") from None

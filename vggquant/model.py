@@ -82,10 +82,12 @@ class VGG(nn.Module):
         some = next(iter(self.parameters()))
         # buffers, so that they follow .to(); not saved, since they are no weights
         scale, shift = _preparation(preprocessing)
-        self.register_buffer("_scale", scale.to(some), persistent=False)
-        self.register_buffer("_shift", shift.to(some), persistent=False)
+        wide = torch.promote_types(some.dtype, torch.float32)  # half types would round the pixels
+        self.register_buffer("_scale", scale.to(some.device, wide), persistent=False)
+        self.register_buffer("_shift", shift.to(some.device, wide), persistent=False)
         self._scale: Tensor
         self._shift: Tensor
+        self._devices: dict[str, torch.device] = {}
         self._exponents: dict[str, int] = {}
         if some.dtype == torch.float16:
             peaks = activation_peaks(self)
@@ -134,6 +136,28 @@ class VGG(nn.Module):
                 found[name] = x.float() * 2.0 ** self._exponent(name) if self._exponents else x
         return {name: found[name] for name in wanted}
 
+    def place(self, devices: Mapping[str, torch.device | str]) -> None:
+        """Split the network over devices, for pictures whose activations fit on none alone.
+
+        Activations come back on the device of their layer.
+
+        Args:
+            devices: By layer: where the network goes on from there to the next one named.
+
+        Raises:
+            OptionError: A layer that this model does not have.
+        """
+        unknown = [name for name in devices if name not in self.layers]
+        if unknown:
+            raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", unknown[0], "load a deeper model")
+        device: torch.device | None = None
+        for name in self.layers:
+            device = torch.device(devices[name]) if name in devices else device
+            if device is not None:
+                self._devices[name] = device
+                if name.startswith("conv"):
+                    self.get_submodule(name).to(device)
+
     def prepare(self, images: Tensor) -> Tensor:
         """What the first convolution takes in, of images (N, 3, H, W), RGB in [0, 1]."""
         images = images.to(self._scale.dtype)
@@ -148,17 +172,20 @@ class VGG(nn.Module):
 
     def run_layer(self, name: str, x: Tensor) -> Tensor:
         """One layer alone."""
+        if name in self._devices:
+            x = x.to(self._devices[name])
         if name.startswith("conv"):
             module = self.get_submodule(name)
             assert isinstance(module, nn.Conv2d)
-            if not self._exponents:
-                convolved: Tensor = module(x)
-                return convolved
-            assert module.bias is not None
-            exponent = self._exponents[name]
-            before = self.layers[max(self.layers.index(name) - 1, 0)]
-            x = x * 2.0 ** (self._exponent(before) * (before != name) - exponent)
-            return nn.functional.conv2d(x, module.weight, module.bias * 2.0**-exponent, padding=1)
+            bias = module.bias
+            assert bias is not None
+            if self._exponents:
+                exponent = self._exponents[name]
+                before = self.layers[max(self.layers.index(name) - 1, 0)]
+                x, bias = x * 2.0 ** (self._exponent(before) * (before != name) - exponent), bias * 2.0**-exponent
+            if name == self.layers[0]:
+                return _convolve_pixels(x, module.weight, bias)
+            return nn.functional.conv2d(x, module.weight, bias, padding=1)
         if name.startswith("relu"):
             return nn.functional.relu(x)
         pool = nn.functional.max_pool2d if self.pooling == "max" else nn.functional.avg_pool2d
@@ -192,6 +219,15 @@ def _preparation(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
         deviation = torch.tensor(TORCH_STD)
         scale, shift = 1 / deviation, torch.tensor(TORCH_MEAN) / deviation
     return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)
+
+
+def _convolve_pixels(pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The first convolution, in float32 at least: bfloat16 would round pixels to whole numbers."""
+    kind = pixels.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    with torch.autocast(kind, enabled=False):
+        wide = nn.functional.conv2d(pixels, weight.to(pixels.dtype), bias.to(pixels.dtype), padding=1)
+    return wide.to(dtype)
 
 
 class _Convolution(nn.Conv2d):

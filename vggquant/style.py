@@ -7,52 +7,129 @@ weights are pastiche 1.6.0's (0.01 for content, 10 / C² for style), so that los
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import adaptive_avg_pool2d, interpolate, mse_loss
 
-from vggquant.errors import OptionError
+from vggquant.descent import Curvature, descend
+from vggquant.devices import available_memory
+from vggquant.errors import OptionError, PictureError, located
 from vggquant.features import Features, gram_matrix
-from vggquant.options import StyleOptions
-from vggquant.progress import Progress, ProgressCallback
+from vggquant.images import luminance, match_colors, match_luminance, with_luminance
+from vggquant.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, Precision, StyleOptions
+from vggquant.progress import Progress
 
 CONTENT_LAYER_WEIGHT = 0.01
+NARROWEST = 32  # shorter side of the first scale, at least
+COARSEST = 128  # longest side of the first scale, about: what relu5_1 sees at once
+PROBES = (64, 128)  # sides of the pictures that memory is estimated by
+_MEAN = (0.485, 0.458, 0.408)  # of ImageNet, RGB: what networks take for nothing
 
 
 class ContentLoss:
-    """Mean squared difference of activations (CVPR 2016, equation 1), times 0.01.
+    """Mean squared difference of activations (CVPR 2016, equation 1), times 0.01 or a layer's weight.
 
     Args:
         target: Activations of the content picture by layer.
+        weights: Weights by layer; ``None`` means 0.01.
     """
 
-    def __init__(self, target: Mapping[str, Tensor]) -> None:
-        self.target = {layer: activation.detach() for layer, activation in target.items()}
+    def __init__(self, target: Mapping[str, Tensor], weights: Mapping[str, float | None]) -> None:
+        self.target = target
+        self.weights = {layer: CONTENT_LAYER_WEIGHT if weight is None else weight for layer, weight in weights.items()}
 
     def __call__(self, activations: Mapping[str, Tensor]) -> Tensor:
-        terms = [mse_loss(activations[layer], target) for layer, target in self.target.items()]
-        return CONTENT_LAYER_WEIGHT * torch.stack(terms).sum()
+        return _sum(
+            weight * mse_loss(activations[layer].float(), self.target[layer].float())
+            for layer, weight in self.weights.items()
+        )
 
 
 class StyleLoss:
-    """Mean squared difference of Gram matrices (CVPR 2016, equations 4 and 5), times 10 / C².
+    """Mean squared difference of Gram matrices (CVPR 2016, equations 4 and 5), times 10 / C² or a layer's weight.
 
     Args:
         target: Activations of one style picture by layer, of any size.
+        weights: Weights by layer; ``None`` means 10 / C².
+        mask: (1, 1, H, W) in [0, 1]: where in the result the style is wanted; everywhere if not given.
     """
 
-    def __init__(self, target: Mapping[str, Tensor]) -> None:
-        self.target = {layer: gram_matrix(activation.detach()) for layer, activation in target.items()}
+    def __init__(
+        self, target: Mapping[str, Tensor], weights: Mapping[str, float | None], mask: Tensor | None = None
+    ) -> None:
+        self.target = {layer: gram_matrix(target[layer]) for layer in weights}
+        self.weights = {
+            layer: 10 / self.target[layer].shape[1] ** 2 if weight is None else weight
+            for layer, weight in weights.items()
+        }
+        self.mask = mask
 
     def __call__(self, activations: Mapping[str, Tensor]) -> Tensor:
-        terms = [
-            10 / target.shape[1] ** 2 * mse_loss(gram_matrix(activations[layer]), target)
-            for layer, target in self.target.items()
-        ]
-        return torch.stack(terms).sum()
+        return _sum(
+            weight * mse_loss(self._gram(activations[layer]), self.target[layer])
+            for layer, weight in self.weights.items()
+        )
+
+    def _gram(self, activation: Tensor) -> Tensor:
+        if self.mask is None:
+            return gram_matrix(activation)
+        size = (activation.shape[2], activation.shape[3])
+        return gram_matrix(activation, adaptive_avg_pool2d(self.mask, size).to(activation.device))
+
+
+class TotalVariationLoss:
+    """Mean absolute difference of neighbouring pixels, in units of 0–255, horizontal and vertical halved."""
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        across = (pixels[..., 1:] - pixels[..., :-1]).abs().mean()
+        down = (pixels[..., 1:, :] - pixels[..., :-1, :]).abs().mean()
+        return (across + down) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleProgress(Progress):
+    """A report of `stylize` after a step; `values` are the terms of the loss before it.
+
+    Args:
+        picture: Gives the picture as it is by now, (1, 3, H, W), RGB, of the size being worked at.
+    """
+
+    picture: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A size that is worked at.
+
+    Args:
+        size: Height and width.
+        factor: Of the full size.
+        steps: Which of all steps are made at it.
+    """
+
+    size: tuple[int, int]
+    factor: float
+    steps: range
+
+
+def stages(height: int, width: int, options: StyleOptions) -> list[Stage]:
+    """Sizes that a picture is worked at, coarse to fine, each with twice the steps of the one before."""
+    by_length = round(math.log2(max(height, width) / COARSEST))
+    by_breadth = math.floor(math.log2(min(height, width) / NARROWEST))
+    scales = options.scales or 1 + max(0, min(by_length, by_breadth))
+    ends = [options.steps * (2 ** (index + 1) - 1) // (2**scales - 1) for index in range(scales)]
+    found = []
+    for index, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        factor = 2.0 ** (index - scales + 1)
+        size = (max(1, round(height * factor)), max(1, round(width * factor)))
+        found.append(Stage(size, factor, range(begin, end)))
+    return found
 
 
 def stylize(
@@ -61,51 +138,244 @@ def stylize(
     styles: Sequence[Tensor],
     options: StyleOptions | None = None,
     *,
-    progress: ProgressCallback | None = None,
+    masks: Sequence[Tensor | None] | None = None,
+    start: Tensor | None = None,
+    done: int = 0,
+    progress: Callable[[StyleProgress], None] | None = None,
 ) -> Tensor:
     """Paint the content picture in the manner of the style pictures.
 
-    The picture is optimised by L-BFGS from the content picture, in units of 0–255 and unclipped.
+    The picture is optimised in units of 0–255, unclipped, from coarse to fine.
 
     Args:
         vgg: Gives activations by layer name, for instance a `VGG`.
         content: (1, 3, H, W), RGB in [0, 1].
-        styles: One or more of the same form, of any size; they count alike.
-        options: Layers, weights and steps.
+        styles: One or more of the same form, of any size; scaled down as the content is.
+        options: Layers, weights, steps, optimiser, scales, precision, colours.
+        masks: For each style ``None`` or (1, 1, H, W) in [0, 1]: where in the result it is wanted.
+        start: A picture to optimise from, of any size, instead of `StyleOptions.start`.
+        done: Steps that led to `start` and are left out, to resume a transfer.
         progress: Called after each step with the terms of the loss.
 
     Returns:
         (1, 3, H, W), RGB, mostly in [0, 1].
 
     Raises:
-        OptionError: No style, fewer than 0 steps, or layers that the network does not have.
+        OptionError: An option has no meaning, a layer is unknown, or the loss leaves the finite numbers.
+        PictureError: A picture or mask is not of the form, or too large for the memory.
     """
     options = options or StyleOptions()
-    if not styles:
-        raise OptionError("one style or more", "none", "name a style picture", tensor="styles")
-    if options.steps < 0:
-        raise OptionError("0 steps or more", options.steps, "choose some", tensor="steps")
-    with torch.no_grad():
-        content_loss = ContentLoss(vgg(content, options.content_layers))
-        style_losses = [StyleLoss(vgg(style, options.style_layers)) for style in styles]
-    layers = (*options.content_layers, *options.style_layers)
-    pixels = (content.detach() * 255).contiguous().requires_grad_()  # L-BFGS views it flat
-    optimizer = torch.optim.LBFGS([pixels], lr=1.0, max_iter=1)
-    terms: dict[str, float] = {}
+    masks = masks or [None] * len(styles)
+    _check(content, styles, masks, start, done, options)
+    colored, in_luminance = content, options.preserve_color == "luminance"
+    if in_luminance:
+        content = luminance(content).expand_as(content)
+        styles = [match_luminance(style, content) for style in styles]
+        start = None if start is None else luminance(start).expand_as(start)
+    elif options.preserve_color == "linear":
+        styles = [match_colors(style, content) for style in styles]
 
-    def evaluate() -> Tensor:
-        optimizer.zero_grad()
-        activations = vgg(pixels / 255, layers)
-        content_term = options.content_weight * content_loss(activations)
-        style_term = torch.stack([loss(activations) for loss in style_losses]).mean()
-        loss = content_term + style_term
-        loss.backward()  # type: ignore[no-untyped-call]
-        terms.update(loss=loss.item(), content=content_term.item(), style=style_term.item())
-        return loss
+    def shown(pixels: Tensor) -> Tensor:
+        picture = pixels.detach() / 255
+        return with_luminance(_resize(colored, _size(picture)), picture) if in_luminance else picture
 
-    started = time.monotonic()
-    for step in range(1, options.steps + 1):
-        optimizer.step(evaluate)  # type: ignore[no-untyped-call]
-        if progress is not None:
-            progress(Progress("stylize", step, options.steps, time.monotonic() - started, values=dict(terms)))
-    return pixels.detach() / 255
+    if options.steps > done:
+        _require_memory(vgg, content, options)
+    planned = stages(*_size(content), options)
+    pixels = None if start is None else 255 * (start if done else _resize(start, planned[0].size))
+    curvature: Curvature | None = None
+    began = time.monotonic()
+    for stage in [stage for stage in planned if stage.steps.stop > done] or planned[-1:]:
+        scaled = _resize(content, stage.size)
+        pixels = 255 * _first_picture(scaled, options) if pixels is None else _grown(pixels, content, scaled)
+        steps = stage.steps[max(0, done - stage.steps.start) :]
+        if not steps:
+            break
+        loss = _Loss(vgg, scaled, [_shrink(style, stage.factor) for style in styles], masks, options)
+        whitening = curvature.whitening() if curvature is not None and options.optimizer == "lbfgs" else None
+        curvature = Curvature() if stage is not planned[-1] else None
+        made = descend(loss, pixels, options.optimizer, whitening=whitening, curvature=curvature)
+        for step, terms in zip(steps, made, strict=False):
+            if progress is not None:
+                size, elapsed = f"{stage.size[1]} × {stage.size[0]}", time.monotonic() - began
+                picture = partial(shown, pixels)
+                progress(StyleProgress("stylize", step + 1, options.steps, elapsed, size, terms, picture=picture))
+    assert pixels is not None
+    return shown(pixels)
+
+
+class _Loss:
+    """The loss at one size: targets are computed once."""
+
+    def __init__(
+        self,
+        vgg: Features,
+        content: Tensor,
+        styles: Sequence[Tensor],
+        masks: Sequence[Tensor | None],
+        options: StyleOptions,
+    ) -> None:
+        self.network = partial(_activations, vgg, precision=options.precision)
+        self.layers = tuple(dict.fromkeys((*options.content_layers, *options.style_layers)))
+        self.options = options
+        weights = options.style_weights or [1 / len(styles)] * len(styles)
+        with torch.no_grad():
+            target = self.network(content, tuple(options.content_layers))
+            self.content = ContentLoss(target, options.content_layers)
+            self.styles = []
+            for index, (weight, style, mask) in enumerate(zip(weights, styles, masks, strict=True)):
+                with located(tensor=f"styles[{index}]"):
+                    target = self.network(style, tuple(options.style_layers))
+                self.styles.append((weight, StyleLoss(target, options.style_layers, mask)))
+        self.variation = TotalVariationLoss()
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its terms, of (1, 3, H, W) in units of 0–255."""
+        activations = self.network(pixels / 255, self.layers)
+        terms = {
+            "content": self.options.content_weight * self.content(activations),
+            "style": _sum(weight * style(activations) for weight, style in self.styles),
+        }
+        if self.options.tv_weight:
+            terms["tv"] = self.options.tv_weight * self.variation(pixels)
+        return _sum(terms.values()), terms
+
+
+def _activations(vgg: Features, images: Tensor, layers: Sequence[str], precision: Precision) -> Mapping[str, Tensor]:
+    """Activations; bfloat16 is for the network alone, since losses and the optimiser would not stand it."""
+    if precision == "float32":
+        return vgg(images, layers)
+    with torch.autocast(images.device.type, torch.bfloat16):
+        return vgg(images.contiguous(memory_format=torch.channels_last), layers)
+
+
+def _first_picture(content: Tensor, options: StyleOptions) -> Tensor:
+    if options.start == "content":
+        return content
+    if options.start == "grey":
+        return torch.full_like(content, 0.5)
+    noise = torch.randn(content.shape, generator=torch.Generator().manual_seed(options.seed))  # one for all devices
+    return (torch.tensor(_MEAN).reshape(3, 1, 1) + noise / 255).to(content)
+
+
+def _size(picture: Tensor) -> tuple[int, int]:
+    return (picture.shape[2], picture.shape[3])
+
+
+def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if _size(picture) == size:
+        return picture
+    return interpolate(picture.detach(), size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def _grown(pixels: Tensor, content: Tensor, scaled: Tensor) -> Tensor:
+    """A picture at another scale: what was painted is enlarged, the content's details are its own."""
+    if _size(pixels) == _size(scaled):
+        return pixels.clone()
+    return 255 * scaled + _resize(pixels - 255 * _resize(content, _size(pixels)), _size(scaled))
+
+
+def _shrink(style: Tensor, factor: float) -> Tensor:
+    """A style at a scale; one that is small keeps what the network needs."""
+    height, width = _size(style)
+    factor = min(1.0, max(factor, NARROWEST / min(height, width)))
+    return _resize(style, (round(height * factor), round(width * factor)))
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    """A sum over terms that may lie on several devices; 0 for none."""
+    found = list(terms)
+    return torch.stack([term.to(found[0].device) for term in found]).sum() if found else torch.zeros(())
+
+
+def _check(
+    content: Tensor,
+    styles: Sequence[Tensor],
+    masks: Sequence[Tensor | None],
+    start: Tensor | None,
+    done: int,
+    options: StyleOptions,
+) -> None:
+    def require(accepted: bool, option: str, expected: str, got: object) -> None:
+        if not accepted:
+            raise OptionError(expected, got, "change it", tensor=option)
+
+    count = len(styles)
+    require(count > 0, "styles", "one style or more", "none")
+    require(len(masks) == count, "masks", f"one for each of {count} styles", len(masks))
+    weights = options.style_weights
+    require(weights is None or len(weights) == count, "style_weights", f"one for each of {count} styles", weights)
+    require(options.steps >= 0, "steps", "0 steps or more", options.steps)
+    require(0 <= done <= options.steps, "done", f"0 to {options.steps} steps", done)
+    require(options.scales is None or options.scales >= 1, "scales", "1 scale or more", options.scales)
+    require(bool(options.content_layers or options.style_layers), "layers", "one layer or more", "none")
+    for option, allowed in (
+        ("optimizer", OPTIMIZERS),
+        ("start", STARTS),
+        ("precision", PRECISIONS),
+        ("preserve_color", PRESERVE_COLORS),
+    ):
+        value = getattr(options, option)
+        require(value in allowed, option, f"one of {', '.join(allowed)}", value)
+    numbers = [options.content_weight, options.tv_weight, *(weights or ())]
+    numbers += [
+        weight for layers in (options.content_layers, options.style_layers) for weight in layers.values() if weight
+    ]
+    require(all(map(math.isfinite, numbers)), "weights", "finite numbers", numbers)
+    for name, picture, channels in (
+        ("content", content, 3),
+        *((f"styles[{index}]", style, 3) for index, style in enumerate(styles)),
+        *((f"masks[{index}]", mask, 1) for index, mask in enumerate(masks)),
+        ("start", start, 3),
+    ):
+        if picture is not None and (picture.ndim != 4 or picture.shape[:2] != (1, channels)):
+            shape = tuple(picture.shape)
+            raise PictureError(f"shape (1, {channels}, H, W)", shape, "reorder or convert it", tensor=name)
+    for index, mask in enumerate(masks):
+        if mask is not None and not mask.any():
+            raise PictureError("some white", "an empty mask", "leave the style out", tensor=f"masks[{index}]")
+
+
+def _require_memory(vgg: Features, content: Tensor, options: StyleOptions) -> None:
+    """Refuse a size whose transfer would not fit, and tell one that would."""
+    available = available_memory(content.device)
+    if available is None:
+        return
+    height, width = _size(content)
+    needed = height * width * bytes_per_pixel(vgg, content.device, options)
+    if needed > available:
+        share = math.sqrt(available / needed)
+        fitting = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
+        cure = fitting if options.precision == "bf16" else f"{fitting}, or the precision bf16"
+        expected = f"a transfer in the {available / 1e9:.1f} GB left"
+        raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
+
+
+def bytes_per_pixel(vgg: Features, device: torch.device, options: StyleOptions) -> float:
+    """What a transfer takes for each pixel at its peak, found on two small pictures.
+
+    Most is kept for the gradient; the largest activation lives up to three times more while its gradient
+    is made; L-BFGS keeps up to a hundred pairs of pictures, Adam two.
+    """
+    layers = tuple(dict.fromkeys((*options.content_layers, *options.style_layers)))
+    small, large = (_kept_for_gradient(vgg, device, layers, side, options.precision) for side in PROBES)
+    pixels = PROBES[1] ** 2 - PROBES[0] ** 2
+    pictures = 2 * min(options.steps, 100) + 6 if options.optimizer == "lbfgs" else 6
+    return (sum(large) - sum(small) + 3 * (max(large) - max(small))) / pixels + 12 * pictures
+
+
+def _kept_for_gradient(
+    vgg: Features, device: torch.device, layers: Sequence[str], side: int, precision: Precision
+) -> list[int]:
+    """Bytes of each tensor that a forward pass keeps."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    picture = torch.zeros(1, 3, side, side, device=device, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        activations = _activations(vgg, picture, layers, precision)
+    del activations  # which kept the storages apart
+    return list(kept.values())
