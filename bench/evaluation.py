@@ -1,4 +1,4 @@
-"""The six photographs that results are shown with, of scikit-image's own package; never calibrated on."""
+"""The photographs that results are shown with, of scikit-image's own package; never calibrated on."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 import skimage
 from torch import Tensor
 
-from vggquant.images import read_picture
+from vggquant.comparison import SCIKIT_IMAGE, named_pictures
 
-NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "ihc.png", "hubble_deep_field.jpg")
-PIXELS = 65_536
+NAMES = SCIKIT_IMAGE
 
 
 def photograph(name: str) -> Path:
@@ -19,5 +18,5 @@ def photograph(name: str) -> Path:
 
 
 def evaluation_pictures() -> list[Tensor]:
-    """Each (1, 3, H, W), RGB in [0, 1], of about `PIXELS` pixels."""
-    return [read_picture(photograph(name), pixels=PIXELS).pixels for name in NAMES]
+    """The six that fidelity is measured on, each (1, 3, H, W), RGB in [0, 1]."""
+    return list(named_pictures("scikit-image").values())

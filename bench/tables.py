@@ -1,4 +1,4 @@
-"""Fill the tables of README.md and bench/README.md from bench/results: `python -m bench.tables`.
+"""Fill the tables of README.md, bench/README.md and docs/fidelity.md from bench/results: `python -m bench.tables`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. A test sees that what is committed is what this writes.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from bench.machine import RESULTS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "docs" / "fidelity.md")
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -256,6 +256,53 @@ def transfer_short() -> str:
     )
 
 
+def fidelity() -> str:
+    """For docs/fidelity.md."""
+    result = load("fidelity")
+    layers = list(result["reference"]["gram_error"])
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else "0" if value == 0 else f"{value:.3f}"
+
+    rows = [
+        (
+            file["label"],
+            mb(file["bytes"]),
+            "lossless" if file["sqnr_db"] is None else f"{file['sqnr_db']:.1f} dB",
+            number(file["content_error"]),
+            number(file["style_error"]),
+            " ".join(number(file["gram_error"][layer]) for layer in layers),
+            f"{file['transfer_regret']:.2f}",
+            "-" if file["load_s"] is None else f"{1e3 * file['load_s']:.0f} ms",
+        )
+        for file in (result["reference"], *result["files"])
+    ]
+    head = f"| | file | SQNR | content error | style error | Gram errors {layers[0]} … {layers[-1]} | regret | load |"
+    return table(head, rows) + prose(
+        f"Measured on six photographs of scikit-image's package by `python -m bench.fidelity` on {when(result)} "
+        f"([JSON](../bench/results/fidelity.json)); {result['steps']} steps a transfer. The study takes "
+        f"{result['seconds']:.0f} s, with the transfers {result['seconds_with_transfers']:.0f} s."
+    )
+
+
+def fidelity_short() -> str:
+    """For README.md."""
+    result = load("fidelity")
+    rows = [
+        (
+            file["label"],
+            mb(file["bytes"]),
+            f"{file['content_error']:.3f}",
+            f"{file['style_error']:.3f}",
+            f"{file['transfer_regret']:.2f}",
+        )
+        for file in result["files"]
+    ]
+    return table("| | file | content error | style error | transfer regret |", rows) + prose(
+        f"Measured by `python -m bench.fidelity` on {when(result)} ([JSON](bench/results/fidelity.json))."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
@@ -268,6 +315,8 @@ TABLES: dict[str, Callable[[], str]] = {
         load_time,
         transfer_short,
         transfer,
+        fidelity_short,
+        fidelity,
     )
 }
 

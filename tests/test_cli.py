@@ -337,6 +337,17 @@ def test_a_style_too_small_is_named(pictures: Path) -> None:
     assert not out.exists()
 
 
+def test_an_animations_first_frame_is_painted_and_that_is_said(pictures: Path) -> None:
+    frames = [Image.new("RGB", (32, 32), color) for color in ("red", "blue")]
+    frames[0].save(pictures / "moving.webp", save_all=True, append_images=frames[1:], lossless=True)
+    out = pictures / "out.png"
+    result = run("stylize", pictures / "moving.webp", pictures / "style.png", "-o", out, "--steps", "0", "--size", "32")
+    assert result.exit_code == 0
+    assert result.stderr == f"{pictures / 'moving.webp'}: the first of 2 frames\n"
+    with Image.open(out) as image:
+        assert image.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
+
+
 def test_layers_are_listed() -> None:
     result = run("stylize", "--list-layers")
     assert result.exit_code == 0

@@ -15,6 +15,7 @@ import safetensors.numpy
 
 from tests import reference
 from tests.conftest import GOLDEN
+from tests.fuzz import reseal, unseal
 from tests.golden.make import digests
 from vggquant.container import from_bytes, read, to_bytes, write
 from vggquant.errors import ContainerError, StorageError
@@ -27,34 +28,6 @@ RECORDED = json.loads((GOLDEN / "golden.json").read_text())
 
 def parse(data: bytes) -> QuantizedWeights:
     return from_bytes(np.frombuffer(data, np.uint8))
-
-
-def unseal(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-    """Header, metadata and data of a packed file."""
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    return header, json.loads(header["__metadata__"]["vggquant"]), data[8 + length :]
-
-
-def reseal(header: dict[str, Any], metadata: dict[str, Any], body: bytes, *, checksums: bool = True) -> bytes:
-    """A file with all checksums right, whatever else is wrong."""
-    if checksums and isinstance(metadata.get("layers"), dict):
-        for name, layer in metadata["layers"].items():
-            crc = 0
-            for suffix in ("weight.codes", "weight.codebook", "weight.scale", "bias"):
-                if f"{name}.{suffix}" in header:
-                    begin, end = header[f"{name}.{suffix}"]["data_offsets"]
-                    crc = crc32(body[begin:end], crc)
-            if isinstance(layer, dict) and "crc32" in layer:
-                layer["crc32"] = f"{crc:08x}"
-    if "header_crc32" in metadata:
-        metadata["header_crc32"] = "00000000"
-    header["__metadata__"]["vggquant"] = json.dumps(metadata, sort_keys=True, separators=(",", ":"))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    data = struct.pack("<Q", len(text)) + text
-    seal = f"{crc32(data):08x}".encode()
-    return data.replace(b'header_crc32\\":\\"00000000', b'header_crc32\\":\\"' + seal) + body
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -27,6 +27,8 @@ ROWS = (
     ("model", "images", "features"),
     ("load", "style"),
     ("packing", "painting"),
+    ("comparison",),
+    ("report",),
     ("cli",),
     ("__init__", "__main__"),
 )

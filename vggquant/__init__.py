@@ -6,18 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vggquant.comparison import compare
     from vggquant.errors import VggQuantError
     from vggquant.load import load_quantized_state_dict, load_quantized_vgg
     from vggquant.model import VGG
     from vggquant.packing import pack, unpack
 
-__all__ = ["VGG", "VggQuantError", "load_quantized_state_dict", "load_quantized_vgg", "pack", "unpack"]
+__all__ = ["VGG", "VggQuantError", "compare", "load_quantized_state_dict", "load_quantized_vgg", "pack", "unpack"]
 __version__ = "0.1.0"
 
 # imported on first use (PEP 562): `import vggquant` must not cost two seconds of torch
 _HOMES = {
     "VGG": "model",
     "VggQuantError": "errors",
+    "compare": "comparison",
     "load_quantized_state_dict": "load",
     "load_quantized_vgg": "load",
     "pack": "packing",

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from vggquant.arch import ARCHITECTURES, PREPROCESSINGS
-from vggquant.coding import CODINGS
+from vggquant.coding import CODINGS, MAX_BITS, MIN_BITS
 from vggquant.errors import OptionError, VggQuantError, printable
 from vggquant.layouts import LAYOUTS
 from vggquant.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
@@ -188,6 +188,78 @@ def verify(file: str, against: str | None, as_json: bool) -> None:
     echo(f"SHA-256 {found.sha256}")
 
 
+class Widths(click.ParamType):  # type: ignore[type-arg]
+    """``4``, ``8,4,2``, or ``8-1``."""
+
+    name = "WIDTHS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        widths: list[int] = []
+        for part in value.replace(" ", "").split(","):
+            first, dash, last = part.partition("-")
+            if not (first.isdecimal() and (last.isdecimal() or not dash)):
+                self.fail(f"expected widths like 8-1 or 8,4,2, got {printable(value)}", param, ctx)
+            ends = (int(first), int(last or first))
+            if not all(MIN_BITS <= end <= MAX_BITS for end in ends):
+                self.fail(f"expected widths of {MIN_BITS} to {MAX_BITS} bits, got {printable(part)}", param, ctx)
+            step = 1 if ends[0] <= ends[1] else -1
+            widths += range(ends[0], ends[1] + step, step)
+        return tuple(dict.fromkeys(widths))
+
+
+@cli.command()
+@click.argument("reference")
+@click.argument("files", nargs=-1, metavar="FILE...")
+@click.option("--widths", type=Widths(), help="Also pack REFERENCE at these widths, e.g. 8-1.")
+@click.option("--images", metavar="DIR|scikit-image", help="Pictures to measure on.  [default: generated ones]")
+@click.option("--transfer", is_flag=True, help="Also paint under each file, and report the regret.")
+@click.option("--content", metavar="FILE", help="What is painted.  [default: the first picture]")
+@click.option("--style", metavar="FILE", help="In whose manner.  [default: the second picture]")
+@click.option("--report", metavar="FILE", help="Write a page of HTML, self-contained.")
+@click.option("--figure", metavar="FILE", help="Write the paintings side by side, as a PNG.")
+@force_option
+@json_option
+def compare(
+    reference: str,
+    files: tuple[str, ...],
+    widths: tuple[int, ...] | None,
+    report: str | None,
+    figure: str | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure what packed FILEs have lost against REFERENCE, where style transfer looks."""
+    from vggquant.comparison import compare as run
+    from vggquant.report import COLUMNS, columns_of, contact_sheet, report_page, require_matplotlib
+    from vggquant.storage import check_output, write_file
+
+    inputs = [path for path in (reference, *files, options["content"], options["style"]) if path]
+    if figure is not None and not options["transfer"]:
+        raise OptionError("pictures for a figure", "none", "add --transfer", tensor="figure")
+    if report is not None and report == figure:
+        raise OptionError("two files", report, "name another", tensor="figure")
+    for out in (report, figure):
+        if out is not None:
+            check_output(out, force=force, sources=inputs)
+            require_matplotlib()
+    with progress_bar("comparing") as progress:
+        found = run(reference, files, widths=widths or (), progress=progress, **options)
+    if report is not None:
+        write_file(report, [report_page(found)], force=force)
+    if figure is not None:
+        write_file(figure, [contact_sheet(found)], force=force)
+    if as_json:
+        print_json(found.numbers)
+        return
+    print_table(COLUMNS, [columns_of(file) for file in (found.reference, *found.files)])
+    for note in found.notes:
+        echo(note, err=True)
+    for out in (report, figure):
+        if out is not None:
+            echo(f"{out}: written")
+
+
 class LayerWeight(click.ParamType):  # type: ignore[type-arg]
     """``relu4_2``, or with a weight, ``relu4_2=0.02``."""
 
@@ -282,6 +354,8 @@ def stylize(
         report = paint(
             content, styles, out, options, start=start if from_file else None, saves=saves, progress=progress, **given
         )
+    for note in report.notes:
+        echo(note, err=True)
     loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
     echo(f"{out}: {report.width} × {report.height} pixels, {options.steps} steps" + (f"; {loss}" if loss else ""))
 
@@ -317,7 +391,7 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a dataclass as one JSON object; infinite becomes null."""
+    """Print a dataclass, or what was made of one, as one JSON object; infinite becomes null."""
 
     def finite(item: Any) -> Any:
         if isinstance(item, float) and not math.isfinite(item):
@@ -326,7 +400,8 @@ def print_json(value: Any) -> None:
             return {key: finite(entry) for key, entry in item.items()}
         return [finite(entry) for entry in item] if isinstance(item, (list, tuple)) else item
 
-    click.echo(json.dumps(finite(dataclasses.asdict(value)), indent=2))
+    plain = value if isinstance(value, dict) else dataclasses.asdict(value)
+    click.echo(json.dumps(finite(plain), indent=2))
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

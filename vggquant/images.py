@@ -35,12 +35,14 @@ class Picture:
         alpha: float32, (1, 1, H, W) in [0, 1], or ``None`` if all is opaque.
         icc: Colour profile of the pixels, or ``None``.
         settings: What made it, as `vggquant` wrote it into a PNG, or ``None``.
+        frames: Of its file, an animation or pages; this is the first.
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     icc: bytes | None = None
     settings: str | None = None
+    frames: int = 1
 
 
 def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | None = None) -> Picture:
@@ -57,7 +59,7 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
     """
     data = read_file(path)
     with located(path):
-        image, icc, settings = _decode(data.tobytes())
+        image, about = _decode(data.tobytes())
     width, height = image.size
     if longest is not None:
         factor = longest / max(width, height)
@@ -73,9 +75,9 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
     array = np.asarray(image, dtype=np.float32) / 255
     tensor = torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
     if tensor.shape[1] == 3:
-        return Picture(tensor, None, icc, settings)
+        return Picture(tensor, **about)
     colors, alpha = tensor[:, :3], tensor[:, 3:]
-    return Picture(colors * alpha + (1 - alpha), alpha, icc, settings)
+    return Picture(colors * alpha + (1 - alpha), alpha, **about)
 
 
 def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
@@ -178,8 +180,8 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
     return raised
 
 
-def _decode(data: bytes) -> tuple[Image.Image, bytes | None, str | None]:
-    """Image in RGB or RGBA, its colour profile, and the settings that made it."""
+def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
+    """Image in RGB or RGBA, and what else a `Picture` tells."""
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError:
@@ -191,6 +193,7 @@ def _decode(data: bytes) -> tuple[Image.Image, bytes | None, str | None]:
             image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
             if image.width * image.height > MAX_PIXELS:
                 raise PictureError(too_large, f"{image.width} × {image.height}", "reduce it first")
+            frames = getattr(image, "n_frames", 1)
             image = ImageOps.exif_transpose(image)
             if image.mode == "F":
                 raise PictureError("8 or 16 bits a channel", "floating point", "convert it first")
@@ -203,7 +206,8 @@ def _decode(data: bytes) -> tuple[Image.Image, bytes | None, str | None]:
             if not isinstance(icc, bytes) or icc[16:20] != b"RGB ":  # of inks or greys, which we convert
                 icc = None
             image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            return image, icc, settings if isinstance(settings, str) else None
+            settings = settings if isinstance(settings, str) else None
+            return image, {"icc": icc, "settings": settings, "frames": frames}
         except UnidentifiedImageError:
             raise PictureError(f"a picture ({', '.join(READABLE)})", "something else", "convert it to PNG") from None
         except Image.DecompressionBombError:

@@ -59,11 +59,13 @@ class PaintReport:
         width: In pixels.
         height: In pixels.
         loss: Terms of the loss before the last step; empty for no steps.
+        notes: Sentences for the caller.
     """
 
     width: int
     height: int
     loss: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def paint(
@@ -131,7 +133,13 @@ def paint(
         )
     read = read_picture(content, longest=size, pixels=pixels)
     area = read.pixels.shape[2] * read.pixels.shape[3]
-    style_pictures = [read_picture(path, longest=style_size, pixels=style_pixels or area).pixels for path in styles]
+    read_styles = [read_picture(path, longest=style_size, pixels=style_pixels or area) for path in styles]
+    style_pictures = [style.pixels for style in read_styles]
+    notes = [
+        f"{os.fspath(path)}: the first of {picture.frames} frames"
+        for path, picture in zip((content, *styles), (read, *read_styles), strict=True)
+        if picture.frames > 1
+    ]
     shape = (read.pixels.shape[2], read.pixels.shape[3])
     read_masks = [None if os.fspath(mask) == NO_MASK else read_mask(mask, shape) for mask in masks]
     began = None if not started else read_picture(started[0])
@@ -200,7 +208,7 @@ def paint(
             error.path = files.get(error.tensor or "", content)
             raise
     write_picture(out, written(result, options.steps), force=force)
-    return PaintReport(shape[1], shape[0], terms)
+    return PaintReport(shape[1], shape[0], terms, tuple(notes))
 
 
 def _resumed(picture: Picture, settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:

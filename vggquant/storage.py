@@ -8,6 +8,7 @@ import io
 import os
 import secrets
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,11 +17,18 @@ import numpy.typing as npt
 
 from vggquant.errors import StorageError, printable
 
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None  # type: ignore[assignment]
+
 Bytes = npt.NDArray[np.uint8]
 Chunk = bytes | Bytes
 PathLike = str | os.PathLike[str]
 
 HEAD_BYTES = 2**16  # more than a packed file's header
+_PREFIX, _SUFFIX = ".vggquant-", ".tmp"  # of temporary files
+_STALE = 60.0  # seconds
 MAX_FILE_BYTES = 5 * 2**28  # a full VGG-19 with its classifier in float64 takes 1.15 GB
 
 
@@ -104,6 +112,7 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
 
     A temporary file in the same folder is written, flushed to disk and renamed; then the folder is
     flushed. The mode of an existing file is kept, and a symbolic link is followed, not replaced.
+    Temporary files that killed writers left there are swept away.
 
     Returns:
         Bytes written.
@@ -113,10 +122,12 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
     """
     check_output(path, force=force)
     target = Path(os.path.realpath(path))
-    temporary = target.parent / f".vggquant-{secrets.token_hex(8)}.tmp"
+    temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}"
     with _reported(path, "a writable place"):
+        _sweep(target.parent)
         try:
             with open(temporary, "xb", buffering=0) as file:
+                _lock(file)
                 with contextlib.suppress(FileNotFoundError):
                     os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
                 for chunk in chunks:
@@ -125,13 +136,40 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
                         view = view[file.write(view) :]
                 size = file.tell()
                 os.fsync(file.fileno())
-            _put_in_place(temporary, target, force=force)
+                if fcntl is not None:  # renamed while locked, lest it be swept
+                    _put_in_place(temporary, target, force=force)
+            if fcntl is None:  # where an open file cannot be renamed
+                _put_in_place(temporary, target, force=force)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
         _sync_folder(target.parent)
     return size
+
+
+def _lock(file: io.FileIO) -> bool:
+    """Hold a temporary file, as long as it is open; false if somebody else does."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed, never one that a live writer holds."""
+    for stale in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            status = stale.lstat()
+            # a new one may not be locked yet
+            if not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < _STALE:
+                continue
+            with open(stale, "rb", buffering=0) as file:
+                if _lock(file):
+                    stale.unlink()
 
 
 def _put_in_place(temporary: Path, target: Path, *, force: bool) -> None:

@@ -204,6 +204,17 @@ def stylize(
     return shown(pixels)
 
 
+def picture_loss(
+    vgg: Features, content: Tensor, styles: Sequence[Tensor], picture: Tensor, options: StyleOptions | None = None
+) -> float:
+    """Loss of a finished picture at its size, whoever painted it; arguments as in `stylize`."""
+    options = options or StyleOptions()
+    _check(content, styles, [None] * len(styles), picture, 0, options)
+    with torch.no_grad():
+        loss, _ = _Loss(vgg, content, styles, [None] * len(styles), options)(255 * picture)
+    return loss.item()
+
+
 class _Loss:
     """The loss at one size: targets are computed once."""
 

@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 
 _ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 _PICKLE = b"\x80"  # protocol 2 and up; torch's legacy files begin so
+SAFE_TORCH = (2, 10)  # before it, torch.load's weights_only could be broken out of: CVE-2026-24747
+MAX_ZIP_RATIO = 100
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -95,10 +97,14 @@ def read_torch(data: Bytes) -> WeightFile:
     """Read a `torch.save` file of a state dict, bare or under ``state_dict``; never runs its code."""
     import torch
 
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        cure = "upgrade torch, or convert the file to safetensors where you trust it"
+        got = f"torch {torch.__version__}, whose reader can be made to run code (CVE-2026-24747)"
+        raise SourceError("torch 2.10 or newer to read a .pth", got, cure)
     buffer = io.BytesIO(data.data)
     try:
-        if zipfile.is_zipfile(buffer) and (damaged := zipfile.ZipFile(buffer).testzip()):  # torch checks no CRC
-            raise ValueError(f"a damaged member {damaged}")
+        if zipfile.is_zipfile(buffer):
+            _check_members(zipfile.ZipFile(buffer), data.size)
         buffer.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on typed storages is not for our users
@@ -122,6 +128,17 @@ def read_torch(data: Bytes) -> WeightFile:
             dtype = str(tensor.dtype).removeprefix("torch.")
             tensors[str(name)] = SourceTensor(tuple(tensor.shape), dtype, functools.partial(_elements, tensor))
     return WeightFile(tensors)
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """What torch does not ask of its archives: each name once, no bomb, no damage."""
+    members = archive.infolist()
+    if len({member.filename.lower() for member in members}) < len(members):
+        raise ValueError("members of one name")
+    if sum(member.file_size for member in members) > MAX_ZIP_RATIO * size:
+        raise ValueError(f"members over {MAX_ZIP_RATIO} times the file's size")
+    if damaged := archive.testzip():
+        raise ValueError(f"a damaged member {damaged}")
 
 
 def _elements(tensor: Any) -> Array:

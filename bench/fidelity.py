@@ -1,0 +1,80 @@
+"""What each width costs where style transfer looks, on six photographs: `python -m bench.fidelity`, ten minutes.
+
+Checked first: a file against itself differs in nothing, and the rows of plain k-means come out as they were found
+when this project began. Also paints the repository's own pictures under each width, for docs/fidelity.png.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.machine import describe, save
+from vggquant.comparison import TRANSFER, compare
+from vggquant.report import contact_sheet
+
+ROOT = Path(__file__).parent.parent
+FIGURE = ROOT / "docs" / "fidelity.png"
+WIDTHS = range(8, 0, -1)
+WITHIN = 0.03
+# content error, and Gram errors at relu1_1 … relu5_1, of a plain k-means on these weights and pictures
+KNOWN = {
+    7: (0.0295, 0.013, 0.023, 0.028, 0.023, 0.032),
+    6: (0.0564, 0.030, 0.057, 0.063, 0.053, 0.070),
+    5: (0.1064, 0.060, 0.087, 0.090, 0.117, 0.183),
+    4: (0.2235, 0.139, 0.143, 0.180, 0.274, 0.440),
+    3: (0.5489, 0.294, 0.309, 0.486, 0.677, 0.848),
+    2: (0.8761, 0.613, 0.554, 0.814, 0.955, 0.996),
+}
+
+
+def against_known(files: list[dict[str, Any]]) -> dict[int, float]:
+    """Largest relative difference from the known content error and mean Gram error, by width."""
+    found = {}
+    for bits, (content, *grams) in KNOWN.items():
+        file = next(file for file in files if file["label"] == f"{bits}-bit")
+        style = sum(grams) / len(grams)
+        found[bits] = max(abs(file["content_error"] / content - 1), abs(file["style_error"] / style - 1))
+    return found
+
+
+def main() -> None:
+    """Print the study and write the JSON and the picture."""
+    itself = compare("vgg19", ["vgg19"], images="scikit-image").files[0]
+    assert itself.content_error == itself.style_error == 0
+    assert itself.sqnr_db is None
+    started = time.perf_counter()
+    plain = compare("vgg19", widths=WIDTHS, images="scikit-image")
+    seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    study = compare(
+        "vgg19",
+        widths=WIDTHS,
+        images="scikit-image",
+        transfer=True,
+        content=ROOT / "examples" / "landscape.jpg",
+        style=ROOT / "examples" / "swirl.jpg",
+        progress=lambda report: print(f"\r{report.done} of {report.total}, {report.detail}", end="", flush=True),
+    )
+    whole_seconds = time.perf_counter() - started
+    numbers = study.numbers
+    for once, twice in zip(plain.numbers["files"], numbers["files"], strict=True):
+        same = [key for key in once if not key.startswith(("load", "transfer"))]
+        assert {key: once[key] for key in same} == {key: twice[key] for key in same}, "measured twice, not equal"
+    off = against_known(numbers["files"])
+    print(f"\nstudy {seconds:.0f} s, with transfers {whole_seconds:.0f} s; off the known rows by", off)
+    result = {
+        "machine": describe(),
+        "seconds": seconds,
+        "seconds_with_transfers": whole_seconds,
+        "steps": TRANSFER.steps,
+        "off_the_known": off,
+        **numbers,
+    }
+    save("fidelity", result)
+    FIGURE.write_bytes(contact_sheet(study))
+
+
+if __name__ == "__main__":
+    main()

