@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,7 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
     """Image in RGB or RGBA, and what else a `Picture` tells."""
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise PictureError("Pillow for pictures", "no such package", "pip install 'vggquant[style]'") from None
     too_large = f"at most {MAX_PIXELS} pixels"
@@ -194,7 +195,7 @@ def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
             if image.width * image.height > MAX_PIXELS:
                 raise PictureError(too_large, f"{image.width} × {image.height}", "reduce it first")
             frames = getattr(image, "n_frames", 1)
-            image = ImageOps.exif_transpose(image)
+            image = _upright(image)
             if image.mode == "F":
                 raise PictureError("8 or 16 bits a channel", "floating point", "convert it first")
             if image.mode.startswith("I"):
@@ -214,3 +215,13 @@ def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
             raise PictureError(too_large, "far more", "reduce it first") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise PictureError("an undamaged picture", f"{error}", "get it again") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; what says nothing readable is left as it is."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, struct.error):
+        return image

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from tests import fuzz
+
+
+def test_mutants_are_refused_or_read_as_the_slow_decoder_says() -> None:
+    ends = fuzz.try_range(0, range(20_000), keep=False)
+    assert not ends["wrong"]
+    assert ends["refused"] > 15_000
+    assert ends["read as resealed"] > 500  # or the half with right checksums would prove nothing
+
+
+def test_a_mutant_is_the_same_every_time() -> None:
+    assert [fuzz.mutant(1, number) for number in range(50)] == [fuzz.mutant(1, number) for number in range(50)]
+
+
+@pytest.mark.parametrize("path", sorted(fuzz.REGRESSIONS.glob("*.bin")), ids=lambda path: path.stem)
+def test_what_failed_once(path: object) -> None:
+    from pathlib import Path
+
+    assert isinstance(path, Path)
+    fuzz.judge(path.read_bytes(), path.name.startswith("resealed"))
+
+
+def test_a_decoder_that_errs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz, "dequantize", lambda tensor: tensor.codebook[:1].repeat(tensor.codes.count))
+    assert fuzz.try_range(0, range(400), keep=False)["wrong"]
