@@ -20,6 +20,7 @@ from tests.golden.make import digests
 from vggquant.container import from_bytes, read, to_bytes, write
 from vggquant.errors import ContainerError, StorageError
 from vggquant.palette import dequantize
+from vggquant.sources import embedded_path
 from vggquant.storage import read_file
 from vggquant.weights import QuantizedWeights
 
@@ -261,3 +262,14 @@ def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
     write(path, read(GOLDEN / "planes-1.safetensors"), force=True)
     assert np.array_equal(read_file(path), read_file(GOLDEN / "planes-1.safetensors"))
+
+
+def test_every_flipped_bit_of_the_embedded_header_is_refused() -> None:
+    data = read_file(embedded_path()).copy()
+    length = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    for place in range(length):
+        for bit in range(8):
+            data[place] ^= 1 << bit
+            with pytest.raises(ContainerError):
+                from_bytes(data)
+            data[place] ^= 1 << bit

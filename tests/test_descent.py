@@ -67,6 +67,11 @@ def test_little_is_not_enough_to_learn_from() -> None:
         curvature.learn(torch.randn(1, 3, 8, 8), torch.randn(1, 3, 8, 8))
     curvature.learn(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
     assert curvature.whitening() is None
+    flat = Curvature()
+    for _ in range(ENOUGH):
+        flat.learn(torch.randn(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+        flat.learn(torch.randn(1, 3, 8, 8), torch.full((1, 3, 8, 8), torch.nan))
+    assert flat.whitening() is None
 
 
 def test_what_one_scale_teaches_helps_the_next() -> None:

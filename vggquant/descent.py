@@ -33,14 +33,14 @@ class Curvature:
     def learn(self, move: Tensor, change: Tensor) -> None:
         """Take in a step, (1, 3, H, W) each; every one counts as much."""
         length = move.norm()
-        if length > 0:
+        if length > 0 and torch.isfinite(length + change.norm()):
             self._steps += 1
             self._moves += _energies(move / length)
             self._changes += _energies(change / length)
 
     def whitening(self) -> Tensor | None:
         """H^-½, (BANDS, 3, 3): after it all directions bend alike. ``None`` before enough is learnt."""
-        if self._steps < ENOUGH:
+        if self._steps < ENOUGH or not self._changes.any():
             return None
         root, inverse = _power(self._moves, 0.5), _power(self._moves, -0.5)
         bend = inverse @ _power(root @ self._changes @ root, 0.5) @ inverse

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMNS = ("", "file", "in a wheel", "bits a weight", "SQNR", "content error", "style error", "regret", "load")
-SHEET_COLUMNS = 5
+SHEET_COLUMNS = 6
 _JPEG_QUALITY = 92
 
 _STYLE = """
@@ -34,7 +34,8 @@ th:first-child, td:first-child { text-align: left; }
 .wipe img + img { position: absolute; inset: 0; clip-path: inset(0 0 0 var(--at, 50%)); }
 .wipe::after { content: ""; position: absolute; inset: 0 auto 0 var(--at, 50%); width: 2px; background: var(--mark); }
 .controls { display: flex; flex-wrap: wrap; gap: .75rem; align-items: center; max-width: 40rem; margin: .5rem 0; }
-.controls input { flex: 1 1 12rem; min-height: 2.5rem; } select { font: inherit; padding: .4rem; }
+.controls label:last-child { display: flex; flex: 1 1 12rem; gap: .5rem; align-items: center; }
+.controls input { flex: 1; min-height: 2.5rem; } select { font: inherit; padding: .4rem; }
 :focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; }
 svg { max-width: 100%; height: auto; } .heat td { font-size: .85rem; }
 pre, code { overflow-wrap: anywhere; white-space: pre-wrap; } li { margin: .3rem 0; }
@@ -87,15 +88,15 @@ def contact_sheet(study: Comparison) -> bytes:
     pictures = {**study.sources, **study.painted}
     columns = min(SHEET_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = _figure(2.4 * columns, 2.1 * rows)
+    figure = _figure(2.0 * columns, 1.75 * rows)
     for index, (label, picture) in enumerate(pictures.items(), start=1):
         axes = figure.add_subplot(rows, columns, index)
         axes.imshow(_pixels(picture))
-        axes.set_title(label, fontsize=10)
+        axes.set_title(label, fontsize=9)
         axes.set_axis_off()
     figure.tight_layout(pad=0.4)
     made = io.BytesIO()
-    figure.savefig(made, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(made, format="png", dpi=100, metadata={"Software": None})
     return made.getvalue()
 
 
@@ -136,7 +137,7 @@ def _wipe(study: Comparison) -> str:
     return (
         "<h2>Two of them</h2><div class=controls>"
         f"{select('left', labels[0])}{select('right', labels[-1])}"
-        "<label style=flex:1>Wipe <input id=at type=range min=0 max=100 value=50></label></div>"
+        "<label>Wipe <input id=at type=range min=0 max=100 value=50></label></div>"
         "<div class=wipe><img alt><img alt></div>"
     )
 
@@ -195,6 +196,7 @@ def _plot(study: Comparison) -> str:
         axes.legend(labelcolor="#777777", framealpha=0)
         for spine in axes.spines.values():
             spine.set_color("#777777")
+        figure.tight_layout(pad=0.5)
         made = io.StringIO()
         figure.savefig(made, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawing = made.getvalue()
