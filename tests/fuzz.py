@@ -361,6 +361,8 @@ def judge(data: bytes, resealed: bool) -> str:
     except Exception as error:
         raise WrongEndError(f"accepted, but refused by safetensors or the slow decoder: {error}") from error
     for name, weight in restored.items():
+        if not np.isfinite(weight).all():
+            raise WrongEndError(f"{name}: weights that are not finite")
         if not np.array_equal(weight, expected[f"{name}.weight"]):
             raise WrongEndError(f"{name}: other weights than the slow decoder's")
         if not np.array_equal(weights.layers[name].bias, expected[f"{name}.bias"]):

@@ -333,7 +333,7 @@ def test_a_style_too_small_is_named(pictures: Path) -> None:
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, content, style, "-o", out, "--size", "64", "--style-size", "20")
     assert result.exit_code == 1
-    assert f"{content}: styles[0]: expected sides of 16 pixels for relu5_1" in result.stderr
+    assert f"{content}: styles[0]: expected sides of at least 16 pixels for relu5_1" in result.stderr
     assert not out.exists()
 
 
@@ -361,7 +361,7 @@ def test_stylize_refuses_small_pictures_devices_and_cut_weights(pictures: Path) 
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out, "--size", "8")
     assert result.exit_code == 1
-    assert "sides of 8 pixels for relu4_2" in result.stderr
+    assert "sides of at least 8 pixels for relu4_2" in result.stderr
     result = run("stylize", content, style, "-o", out, "--device", "nonsense")
     assert result.exit_code == 2
     assert "a device that torch has here, got nonsense" in result.stderr

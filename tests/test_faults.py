@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,8 +41,8 @@ def counted(original):
         global made
         made += 1
         if made == number:
-            if how == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
+            if how != "fail":
+                os.kill(os.getpid(), signal.Signals[how])
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return original(*arguments, **options)
     return call
@@ -66,7 +67,7 @@ finally:
 
 
 def write_with_fault(path: Path, number: int, how: str) -> int:
-    """Exit status of a writer; −9 if it was killed."""
+    """Exit status of a writer; minus the signal that ended it."""
     command = [sys.executable, "-c", WRITER, str(path), str(number), how]
     return subprocess.run(command, capture_output=True, cwd=Path(__file__).parent.parent, check=False).returncode
 
@@ -78,7 +79,7 @@ def new_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("how", ["fail", "kill"])
+@pytest.mark.parametrize("how", ["fail", "SIGINT", "SIGTERM", "SIGKILL"])
 def test_the_old_file_or_the_new_one_after_a_fault_anywhere(how: str, tmp_path: Path, new_bytes: bytes) -> None:
     path, ends = tmp_path / "x.safetensors", set()
     for number in range(1, 60):
@@ -92,8 +93,8 @@ def test_the_old_file_or_the_new_one_after_a_fault_anywhere(how: str, tmp_path: 
             assert found == new_bytes
             assert left == []
             break
-        assert status == (1 if how == "fail" else -signal.SIGKILL), number
-        if how == "fail":
+        assert status == (1 if how == "fail" else -signal.Signals[how]), number
+        if how in ("fail", "SIGINT"):
             assert left == [], number
         for name in left:  # as if a minute had passed
             os.utime(tmp_path / name, (1, 1))
@@ -101,6 +102,34 @@ def test_the_old_file_or_the_new_one_after_a_fault_anywhere(how: str, tmp_path: 
         pytest.fail("the writer never came to its end")
     assert number > 5
     assert ends == {True, False}
+
+
+FAULTS = [f"write:error={name}:when={n}" for name in ("ENOSPC", "EDQUOT", "EFBIG") for n in (1, 2)]
+FAULTS += ["fsync:error=EIO:when=1", "fsync:error=EIO:when=2", "rename:error=EIO:when=1", "flock:error=ENOLCK:when=1"]
+FAULTS += [f"{call}:signal=SIGKILL:when=1" for call in ("write", "fsync", "rename")]
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_old_file_or_the_new_one_after_a_fault_of_the_system(fault: str, tmp_path: Path, new_bytes: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(OLD.read_bytes())
+    pack_it = [sys.executable, "-m", "vggquant", "pack", os.fspath(NEW), os.fspath(path), "--force"]
+    injecting = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={fault.partition(':')[0]}", "-e"]
+    found = subprocess.run([*injecting, f"inject={fault}", *pack_it], capture_output=True, text=True, check=False)
+    if "ptrace" in found.stderr:
+        pytest.skip("strace is not permitted here")
+    assert path.read_bytes() in (OLD.read_bytes(), new_bytes)
+    left = [name for name in os.listdir(tmp_path) if name != path.name]
+    if "SIGKILL" in fault:
+        assert found.returncode < 0
+        assert path.read_bytes() == OLD.read_bytes()
+        assert len(left) == 1
+    else:
+        assert left == []
+        assert found.returncode == (0 if fault.startswith("flock") else 1)
+        assert found.stderr.count("Error: ") == found.returncode
+        assert "Traceback" not in found.stderr
 
 
 def test_a_live_writers_temporary_file_is_not_swept(tmp_path: Path) -> None:

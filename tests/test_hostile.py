@@ -31,8 +31,8 @@ from tests.fuzz import reseal, unseal
 from tests.test_container import ASCENDING, LAYER, rebuilt
 from vggquant.arch import ARCHITECTURES
 from vggquant.coding import EncodedCodes, decode_codes
-from vggquant.errors import ContainerError
-from vggquant.layouts import write_layout
+from vggquant.errors import ContainerError, printable
+from vggquant.layouts import tensor_names, write_layout
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "hostile.md").read_text()
 SMALL = (GOLDEN / "planes-3.safetensors").read_bytes()
@@ -108,43 +108,61 @@ def inner(old: str, new: str) -> Callable[[], bytes]:
     return made
 
 
-def shifted(by: int) -> Callable[[], bytes]:
+def shifted(suffix: str, by: int) -> Callable[[], bytes]:
     def change(header: dict[str, Any], _: dict[str, Any]) -> None:
-        offsets = header[f"{LAYER}.bias"]["data_offsets"]
+        offsets = header[f"{LAYER}.{suffix}"]["data_offsets"]
         offsets[:] = [offset + by for offset in offsets]
 
     return changed(change)
 
 
 # ---- container
-packed("1", "empty", lambda: b"", "")
-packed("2", "under 8 bytes", lambda: SMALL[:7], "")
-packed("3", "header length 0", lambda: bytes(8) + SMALL[8:], "")
-packed("4", "header over 1 MiB", lambda: with_header(b"{" + b" " * 2**20, b""), "")
-packed("5", "header longer than the file", lambda: struct.pack("<Q", len(SMALL)) + SMALL[8:], "")
-packed("6", "header length 2^63", lambda: struct.pack("<Q", 2**63) + SMALL[8:], "")
+packed("1", "empty", lambda: b"", "got 0 bytes")
+packed("2", "under 8 bytes", lambda: SMALL[:7], "got 7 bytes")
+packed("3", "header length 0", lambda: bytes(8) + SMALL[8:], "a header of 0 bytes")
+packed("4", "header over 1 MiB", lambda: with_header(b"{" + b" " * 2**20, b""), "header of 1048577 bytes")
+packed(
+    "5",
+    "header longer than the file",
+    lambda: struct.pack("<Q", len(SMALL)) + SMALL[8:],
+    "header of 1664 bytes in a file of 1664",
+)
+packed("6", "header length 2^63", lambda: struct.pack("<Q", 2**63) + SMALL[8:], "header of 9223372036854775808 bytes")
 packed("7", "an HTML page", lambda: b"<!DOCTYPE html><html><body>Not found</body></html>", "HTML")
 packed("8", "a git-LFS pointer", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2\n", "LFS")
-packed("9", "a renamed pickle", lambda: pickle.dumps({"a": 1}, 2) + bytes(99), "")
-packed("9", "a renamed zip", lambda: b"PK\x03\x04" + bytes(99), "")
-packed("9", "a renamed h5", lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "")
-packed("10", "truncated", lambda: SMALL[:-1], "")
-packed("11", "trailing bytes", lambda: SMALL + b"\0", "")
-packed("12", "overlapping offsets", shifted(-4), "")
-packed("13", "a hole", shifted(4), "")
-packed("14", "offsets reversed", tensor("bias", data_offsets=[256, 0]), "")
-packed("14", "offsets negative", tensor("bias", data_offsets=[-256, 0]), "")
-packed("14", "offsets past the end", tensor("bias", data_offsets=[10**9, 10**9 + 256]), "")
-packed("15", "offsets that disagree with the shape", tensor("bias", shape=[63]), "")
-packed("16", "not UTF-8", text(b"conv1_1.bias", b"\xffonv1_1.bias"), "")
-packed("16", "a byte order mark", lambda: with_header(b"\xef\xbb\xbf" + header_of(SMALL)[0], header_of(SMALL)[1]), "")
-packed("16", "NUL padding", lambda: with_header(header_of(SMALL)[0] + bytes(8), header_of(SMALL)[1]), "")
-packed("17", "nested 200,000 deep", lambda: with_header(b"[" * 200_000 + b"]" * 200_000, b""), "")
-packed("18", "top level not an object", lambda: with_header(b"[]      ", b""), "")
-packed("19", "duplicate name", text(b"{", b'{"conv1_1.bias":{"dtype":"F32","shape":[64],"data_offsets":[0,256]},'), "")
-packed("20", "unknown field", tensor("bias", zero=0), "")
+packed("9", "a renamed pickle", lambda: pickle.dumps({"a": 1}, 2) + bytes(99), "got a pickle")
+packed("9", "a renamed zip", lambda: b"PK\x03\x04" + bytes(99), "got a zip")
+packed("9", "a renamed h5", lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "got an HDF5")
+packed("10", "truncated", lambda: SMALL[:-1], "within 935")
+packed("11", "trailing bytes", lambda: SMALL + b"\0", "936 bytes of tensors, got 937")
+packed(
+    "12",
+    "overlapping offsets",
+    shifted("weight.codebook", -4),
+    "codebook: expected data from byte 256 on, within 936, got 252",
+)
+packed("13", "a hole", shifted("bias", 4), "expected data from byte 0 on")
+packed("14", "offsets reversed", tensor("bias", data_offsets=[256, 0]), "expected 256 bytes .* got -256")
+packed("14", "offsets negative", tensor("bias", data_offsets=[-256, 0]), "below 0")
+packed("14", "offsets past the end", tensor("bias", data_offsets=[10**9, 10**9 + 256]), "from byte .* within 936")
+packed("15", "offsets that disagree with the shape", tensor("bias", shape=[63]), "expected 252 bytes")
+packed("16", "not UTF-8", text(b"conv1_1.bias", b"\xffonv1_1.bias"), "header: expected JSON in UTF-8, got .utf-8")
+packed(
+    "16", "a byte order mark", lambda: with_header(b"\xef\xbb\xbf" + header_of(SMALL)[0], header_of(SMALL)[1]), "xef"
+)
+packed("16", "NUL padding", lambda: with_header(header_of(SMALL)[0] + bytes(8), header_of(SMALL)[1]), "Extra data")
+packed("17", "nested 200,000 deep", lambda: with_header(b"[" * 200_000 + b"]" * 200_000, b""), r"\[\[\[")
+packed("18", "top level not an object", lambda: with_header(b"[]      ", b""), r"\[\]")
+packed(
+    "19",
+    "duplicate name",
+    text(b"{", b'{"conv1_1.bias":{"dtype":"F32","shape":[64],"data_offsets":[0,256]},'),
+    "a name given twice",
+)
+packed("20", "unknown field", tensor("bias", zero=0), "dtype, shape and data_offsets")
 for odd in ("", "\x00", "\ud800", "\x1b[2J\x1b[31m", "../../x"):
-    packed("21", f"the name {odd!r}", changed(lambda h, m, n=odd: h.update({n: h.pop(f"{LAYER}.bias")})), "")  # type: ignore[misc]
+    said = f"{LAYER}.bias: expected a tensor of that name" if odd.isprintable() and odd else "expected a printable name"
+    packed("21", f"the name {odd!r}", changed(lambda h, m, n=odd: h.update({n: h.pop(f"{LAYER}.bias")})), said)  # type: ignore[misc]
 many = {f"t{index}": np.zeros(1, np.float32) for index in range(257)}
 packed("22", "over 256 tensors", lambda: safetensors.numpy.save(many), "256")
 packed(
@@ -156,19 +174,46 @@ packed(
 
 # ---- metadata
 packed("24", "key missing", changed(lambda h, m: h.update(__metadata__={"format": "pt"})), "vggquant pack")
-packed("25", "bad JSON", inner('{\\"architecture', "{architecture"), "")
-packed("26", "duplicate keys", inner('{\\"architecture', '{\\"coding\\":1,\\"coding\\":1,\\"architecture'), "")
-packed("27", "NaN", layer(sqnr_db=float("nan")), "")
-packed("27", "Infinity", layer(sqnr_db=float("inf")), "")
-packed("28", "an integer of 4,301 digits", inner('\\"bits\\":3', f'\\"bits\\":{"9" * 4301}'), "")
+packed("25", "bad JSON", inner('{\\"architecture', "{architecture"), "vggquant: expected JSON")
+packed(
+    "25",
+    "metadata that is no object",
+    lambda: safetensors.numpy.save({}, {"vggquant": "[]"}),
+    "vggquant: expected a JSON object, got list",
+)
+packed(
+    "26",
+    "duplicate keys",
+    inner('{\\"architecture', '{\\"coding\\":1,\\"coding\\":1,\\"architecture'),
+    "a name given twice",
+)
+packed("27", "NaN", layer(sqnr_db=float("nan")), "got NaN, which JSON has not")
+packed("27", "Infinity", layer(sqnr_db=float("inf")), "Infinity, which JSON has not")
+packed("28", "an integer of 4,301 digits", inner('\\"bits\\":3', f'\\"bits\\":{"9" * 4301}'), "beyond 64 bits")
 for no_integer in (True, 3.0, "3"):
     packed("29", f"bits {no_integer!r}", layer(bits=no_integer), "bits")
 packed("30", "format version missing", changed(lambda h, m: m.pop("format_version")), "format_version")
 packed("30", "format version newer", changed(lambda h, m: m.update(format_version=2)), "upgrade vggquant")
 packed("31", "unknown architecture", changed(lambda h, m: m.update(architecture="vgg12")), "vgg11")
-packed("32", "layers not the architecture's", changed(lambda h, m: m["layers"].update(conv9_9={})), "")
-packed("33", "entry without tensor", changed(lambda h, m: m["layers"].update(conv1_2=dict(m["layers"][LAYER]))), "")
-packed("34", "tensor without entry", changed(lambda h, m: m.update(layers={})), "")
+packed(
+    "32",
+    "layers not the architecture's",
+    changed(lambda h, m: m["layers"].update(conv9_9={})),
+    "first layers of vgg11, got conv1_1, conv9_9",
+)
+packed(
+    "33",
+    "entry without tensor",
+    changed(lambda h, m: m["layers"].update(conv2_1={**m["layers"][LAYER], "shape": [128, 64, 3, 3]})),
+    "conv2_1.weight.codes: expected a tensor of that name, got none",
+)
+packed("34", "no entry at all", changed(lambda h, m: m.update(layers={})), "first layers of vgg11, got none")
+packed(
+    "34",
+    "tensor without entry",
+    changed(lambda h, m: h.update({"conv2_1.bias": {"dtype": "F32", "shape": [0], "data_offsets": [936, 936]}})),
+    "conv2_1.bias: expected only tensors of its layers",
+)
 packed("35", "checksum missing", changed(lambda h, m: m["layers"][LAYER].pop("crc32")), "crc32")
 packed("35", "checksum wrong", lambda: SMALL[:-1] + bytes([SMALL[-1] ^ 1]), "checksum")
 
@@ -182,12 +227,19 @@ def upper_case() -> bytes:
     return reseal(header, metadata, body, lambda t: t.replace(crc.encode(), crc.upper().encode(), 1))
 
 
-packed("35", "checksum in another letter case", upper_case, "")
-packed("35", "a flipped bit of the header", lambda: SMALL[:40] + bytes([SMALL[40] ^ 1]) + SMALL[41:], "")
+packed("35", "checksum in another letter case", upper_case, "lower-case")
+packed(
+    "35", "a flipped bit of the header", lambda: SMALL.replace(b'layout\\":\\"v', b'layout\\":\\"w'), "header checksum"
+)
 
 # ---- codes
 for bits in (0, 9, -1):
-    packed("36", f"bits {bits}", layer(bits=bits), "")
+    packed(
+        "36",
+        f"bits {bits}",
+        layer(bits=bits),
+        "below 0" if bits < 0 else f"bits: expected an integer from 1 to 8, got {bits}",
+    )
 packed("37", "stream one byte short", lambda: rebuilt(weight_codes=np.zeros(647, np.uint8)), "shape")
 packed("37", "stream one byte long", lambda: rebuilt(weight_codes=np.zeros(649, np.uint8)), "shape")
 packed("39", "dtype not uint8", tensor("weight.codes", dtype="I8"), "U8")
@@ -201,7 +253,7 @@ packed(
 packed("41", "codebook empty", lambda: rebuilt(weight_codebook=ASCENDING[:0]), "centroids")
 packed("41", "codebook over 2^bits", lambda: rebuilt(weight_codebook=np.arange(9, dtype=np.float32)), "centroids")
 packed("42", "codebook of another type", tensor("weight.codebook", dtype="I32"), "F32")
-packed("42", "codebook of another rank", tensor("weight.codebook", shape=[8, 1]), "")
+packed("42", "codebook of another rank", tensor("weight.codebook", shape=[8, 1]), r"centroids, got \(8, 1\)")
 for name, value in (
     ("weight_codebook", ASCENDING),
     ("weight_scale", np.ones(64, np.float32)),
@@ -211,11 +263,17 @@ for name, value in (
         spoilt = value.copy()
         spoilt[-1] = wrong
         packed("43", f"{wrong} in {name}", lambda name=name, spoilt=spoilt: rebuilt(**{name: spoilt}), "finite")  # type: ignore[misc]
+packed(
+    "43",
+    "a scale that overflows",
+    lambda: rebuilt(weight_codebook=ASCENDING * 1e30, weight_scale=np.full(64, 1e30, np.float32)),
+    "weight.scale: expected weights within float32",
+)
 packed("44", "centroids unsorted", lambda: rebuilt(weight_codebook=ASCENDING[::-1].copy()), "ascending")
 packed("44", "centroids repeated", lambda: rebuilt(weight_codebook=np.repeat(ASCENDING[:4], 2)), "ascending")
-packed("45", "shape product overflow", tensor("bias", shape=[2**62, 2**62]), "")
-packed("46", "offsets up to 2^64 - 1", tensor("bias", data_offsets=[0, 2**64 - 1]), "")
-packed("47", "rank over 8", tensor("bias", shape=[64, *[1] * 8]), "")
+packed("45", "shape product overflow", tensor("bias", shape=[2**62, 2**62]), "elements, got 2")
+packed("46", "offsets up to 2^64 - 1", tensor("bias", data_offsets=[0, 2**64 - 1]), "two offsets")
+packed("47", "rank over 8", tensor("bias", shape=[64, *[1] * 8]), "rank 8 at most")
 packed("48", "shape not the architecture's", layer(shape=[64, 3, 3, 4]), "shape")
 
 
@@ -225,7 +283,7 @@ def shared_stream(header: dict[str, Any], metadata: dict[str, Any]) -> None:
         header[f"conv2_1.{suffix}"] = dict(header[f"{LAYER}.{suffix}"])
 
 
-packed("49", "one stream shared by two layers", changed(shared_stream), "")
+packed("49", "one stream shared by two layers", changed(shared_stream), "conv2_1.bias: expected data from byte")
 
 
 def with_stream(stream: bytes) -> bytes:
@@ -246,10 +304,10 @@ def deflated(size: int) -> bytes:
     return packer.compress(bytes(size)) + packer.flush()
 
 
-packed("50", "output over budget", lambda: with_stream(deflated(2**18)), "")
-packed("52", "a huffman stream that ends early", lambda: with_stream(deflated(10)), "")
-packed("52", "a huffman stream that runs on", lambda: with_stream(deflated(432) + b"\0"), "")
-packed("52", "a huffman stream that expands too far", lambda: with_stream(deflated(10**5)), "")
+packed("50", "output over budget", lambda: with_stream(deflated(2**18)), "runs on")
+packed("52", "a huffman stream that ends early", lambda: with_stream(deflated(10)), "ends early")
+packed("52", "a huffman stream that runs on", lambda: with_stream(deflated(432) + b"\0"), "runs on")
+packed("52", "a huffman stream that expands too far", lambda: with_stream(deflated(10**5)), "runs on")
 
 
 def unaligned() -> bytes:
@@ -362,8 +420,12 @@ torch_source(
     None,
     lambda s, _: {k: v.to(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in s.items()},
 )
-torch_source("64", "sparse", "", lambda s, _: {**s, "features.0.weight": s["features.0.weight"].to_sparse()})
-torch_source("64", "meta", "", lambda s, _: {**s, "features.0.weight": s["features.0.weight"].to("meta")})
+torch_source(
+    "64", "sparse", "plain dense tensor", lambda s, _: {**s, "features.0.weight": s["features.0.weight"].to_sparse()}
+)
+torch_source(
+    "64", "meta", "plain dense tensor", lambda s, _: {**s, "features.0.weight": s["features.0.weight"].to("meta")}
+)
 torch_source("65", "requires grad and tied", None, lambda s, _: {k: torch.nn.Parameter(v) for k, v in s.items()})
 torch_source("67", "an extra layer", "extra", lambda s, _: {**s, "extra.weight": torch.zeros(3)})
 torch_source("69", "wrapped and prefixed", None, lambda s, _: {"state_dict": {f"module.{k}": v for k, v in s.items()}})
@@ -380,7 +442,9 @@ class Canary:
         return (Path.touch, (self.path,))
 
 
-torch_source("71", "a pickle that runs code", "", lambda s, folder: {**s, "x": Canary(folder / "canary")})
+torch_source(
+    "71", "a pickle that runs code", "save model.state_dict", lambda s, folder: {**s, "x": Canary(folder / "canary")}
+)
 
 
 @case("67")
@@ -390,10 +454,35 @@ def an_extra_layer_ignored(folder: Path) -> tuple[tuple[object, ...], str | None
 
 
 @case("68")
-def vgg16_given_as_19(folder: Path) -> tuple[tuple[object, ...], str | None]:
+def vgg11_given_as_13(folder: Path) -> tuple[tuple[object, ...], str | None]:
     arrays = write_layout(random_layers(ARCHITECTURES["vgg11"]), "torchvision", ARCHITECTURES["vgg11"])
     safetensors.numpy.save_file(dict(arrays), folder / "x.safetensors")
-    return ("pack", folder / "x.safetensors", folder / "o", "--arch", "vgg13", "--preprocessing", "torch"), ""
+    return (
+        "pack",
+        folder / "x.safetensors",
+        folder / "o",
+        "--arch",
+        "vgg13",
+        "--preprocessing",
+        "torch",
+    ), "features.2.weight: .* pass --arch"
+
+
+@case("68")
+def vgg11_bn_given_as_13(folder: Path) -> tuple[tuple[object, ...], str | None]:
+    numbered = tensor_names("torchvision", VGG11, batch_norm=True)
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for name, one in random_layers(VGG11).items():
+        weight, bias = numbered[name]
+        arrays |= {weight: one.weight, bias: one.bias}
+        normalisation = f"features.{int(weight.split('.')[1]) + 1}"
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            arrays[f"{normalisation}.{part}"] = np.ones_like(one.bias)
+    safetensors.numpy.save_file(arrays, folder / "x.safetensors")
+    command = ("pack", folder / "x.safetensors", folder / "o", "--preprocessing", "torch")
+    assert run(*command, "--bits", "1").exit_code == 0
+    (folder / "o").unlink()
+    return (*command, "--arch", "vgg13"), r"features\.3\.weight: .* pass --arch"
 
 
 def rezipped(folder: Path, change: Callable[[list[tuple[str, bytes]]], list[tuple[str, bytes]]], method: int) -> None:
@@ -430,6 +519,17 @@ def case_mangled_members(folder: Path) -> tuple[tuple[object, ...], str | None]:
     return packing(folder, folder / "x.pth"), "of one name"
 
 
+@case("65")
+def saved_on_a_gpu(folder: Path) -> tuple[tuple[object, ...], str | None]:
+    def moved(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        cpu, cuda = (b"X" + struct.pack("<I", len(word)) + word for word in (b"cpu", b"cuda:0"))
+        assert cpu in dict(members)["plain/data.pkl"]
+        return [(name, data.replace(cpu, cuda) if name == "plain/data.pkl" else data) for name, data in members]
+
+    rezipped(folder, moved, zipfile.ZIP_STORED)
+    return packing(folder, folder / "x.pth"), None
+
+
 @case("74")
 def a_legacy_tar(folder: Path) -> tuple[tuple[object, ...], str | None]:
     with tarfile.open(folder / "x.pth", "w") as archive:
@@ -437,13 +537,13 @@ def a_legacy_tar(folder: Path) -> tuple[tuple[object, ...], str | None]:
             info = tarfile.TarInfo(name)
             info.size = 4
             archive.addfile(info, io.BytesIO(b"\x80\x02}."))
-    return packing(folder, folder / "x.pth"), ""
+    return packing(folder, folder / "x.pth"), "beginning b'storages"
 
 
 @case("74")
 def a_protocol_0_pickle(folder: Path) -> tuple[tuple[object, ...], str | None]:
     (folder / "x.pth").write_bytes(pickle.dumps(Canary(folder / "canary"), 0))
-    return packing(folder, folder / "x.pth"), ""
+    return packing(folder, folder / "x.pth"), "beginning b'c"
 
 
 def keras(folder: Path, change: Callable[[Any], object], dtype: str = "<f4") -> tuple[object, ...]:
@@ -492,7 +592,7 @@ keras_case("77", "h5 that claims a huge shape", "shape", huge)
 def a_shard_index(folder: Path) -> tuple[tuple[object, ...], str | None]:
     index = {"metadata": {}, "weight_map": {"features.0.weight": "../../etc/passwd"}}
     (folder / "x.safetensors.index.json").write_text(json.dumps(index))
-    return packing(folder, folder / "x.safetensors.index.json"), ""
+    return packing(folder, folder / "x.safetensors.index.json"), 'beginning b.{"metadata'
 
 
 # ---- files
@@ -620,7 +720,7 @@ picture("99", "16 bits", None, lambda: encoded(Image.fromarray(np.full((40, 40),
 picture("99", "float", "floating point", lambda: encoded(GRADIENT.convert("F"), "TIFF"), ".tif")
 picture("101", "palette transparency", None, lambda: encoded(GRADIENT.convert("P"), transparency=3))
 picture("103", "1 × 1", None, lambda: encoded(Image.new("RGB", (1, 1))))
-picture("103", "1 × 10,000", "sides of 8 pixels", lambda: encoded(Image.new("RGB", (1, 10_000))))
+picture("103", "1 × 10,000", "sides of at least 8 pixels", lambda: encoded(Image.new("RGB", (1, 10_000))))
 picture("104", "greyscale", None, lambda: encoded(GRADIENT))
 picture("105", "corrupt ICC and EXIF", None, lambda: encoded(GRADIENT, icc_profile=b"\xff" * 200, exif=b"Exif\0\0junk"))
 picture("106", "a GIF", "a picture", lambda: encoded(GRADIENT, "GIF"), ".png")
@@ -644,6 +744,10 @@ def test_case(name: str, tmp_path: Path) -> None:
     assert len(lines) == 1, result.stderr
     assert re.fullmatch(r"Error: .*: expected .*, got .*; .*", lines[0]), lines[0]
     assert re.search(match, lines[0]), lines[0]
+    files = tuple(
+        f"Error: {printable(part)}: " for part in command if os.fspath(tmp_path) in str(part) or part == "/dev/zero"
+    )
+    assert lines[0].startswith(files), lines[0]
     assert lines[0].isprintable()
     assert sorted(os.listdir(tmp_path)) == before
     assert not (tmp_path / "canary").exists()

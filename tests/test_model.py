@@ -138,7 +138,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_pictures_too_small_for_the_pools_are_refused() -> None:
     vgg = load_quantized_vgg()
-    with pytest.raises(PictureError, match="sides of 16 pixels for relu5_1"):
+    with pytest.raises(PictureError, match="sides of at least 16 pixels for relu5_1"):
         vgg(torch.zeros(1, 3, 15, 100), ["relu5_1"])
     assert vgg(torch.zeros(1, 3, 16, 100), ["relu5_1"])["relu5_1"].shape == (1, 512, 1, 6)
     assert vgg(torch.zeros(1, 3, 1, 1), ["relu1_1"])["relu1_1"].shape == (1, 64, 1, 1)

@@ -220,12 +220,18 @@ def _check_layer(name: str, layer: QuantizedLayer, checksum: str) -> None:
     for suffix, array in arrays.items():
         if array.dtype == np.float32 and not np.isfinite(array).all():
             raise ContainerError("finite values", "NaN or infinity", _AGAIN, tensor=f"{name}.{suffix}")
-    if not (np.diff(layer.weight.codebook) > 0).all():
+    codebook, scale = layer.weight.codebook, layer.weight.scale
+    if not (np.diff(codebook) > 0).all():
         raise ContainerError("ascending centroids", "another order", _AGAIN, tensor=f"{name}.weight.codebook")
+    if scale is not None:
+        with np.errstate(over="ignore"):
+            largest = np.abs(codebook).max() * np.abs(scale).max()
+        if not np.isfinite(largest):
+            raise ContainerError("weights within float32", "larger ones", _AGAIN, tensor=f"{name}.weight.scale")
 
 
 def _check_version(metadata: JsonObject) -> None:
-    version = metadata.get("format_version")
+    version = metadata.get("format_version", "nothing")
     if not is_count(version) or version == 0:
         raise ContainerError("a whole number", version, _AGAIN, tensor="format_version")
     assert isinstance(version, int)
@@ -287,7 +293,7 @@ def _check_entry(convolution: Convolution, entry: Any) -> None:
     if type(entry) is not dict:
         raise ContainerError("an entry", type(entry).__name__, _AGAIN)
     bits, coding, crc, sqnr = (entry.get(key) for key in ("bits", "coding", "crc32", "sqnr_db"))
-    require("bits", f"{MIN_BITS} to {MAX_BITS}", is_count(bits, MAX_BITS + 1) and bits != 0)
+    require("bits", f"an integer from {MIN_BITS} to {MAX_BITS}", is_count(bits, MAX_BITS + 1) and bits != 0)
     require("coding", "planes or huffman", _one_of(coding, CODINGS))
     if coding == "huffman":
         fields = fields | {"codes_per_byte"}

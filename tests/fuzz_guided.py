@@ -1,0 +1,83 @@
+"""Fuzzing that coverage guides: `python -m tests.fuzz_guided packed -max_total_time=600`; needs `pip install atheris`.
+
+Kinds of files are packed, safetensors, torch and h5; what follows goes to libFuzzer. Any end but weights or a typed
+error of one line stops it, and the input is left as crash-….
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import atheris
+
+with atheris.instrument_imports(include=["vggquant"]):
+    import h5py
+    import numpy as np
+    import safetensors.numpy
+    import torch
+
+    from tests.conftest import random_layers
+    from tests.fuzz import SEEDS, WrongEndError, judge
+    from vggquant.arch import ARCHITECTURES
+    from vggquant.errors import VggQuantError
+    from vggquant.layouts import read_layout, write_layout
+    from vggquant.weightfiles import read_weightfile
+
+VGG11 = ARCHITECTURES["vgg11"]
+
+
+def try_packed(data: bytes) -> None:
+    """A packed file; checksums are not made right, see `tests.fuzz` for those."""
+    judge(data, resealed=True)
+
+
+def try_import(data: bytes) -> None:
+    """Other programs' weights."""
+    try:
+        read_layout(read_weightfile(np.frombuffer(data, np.uint8)).tensors, architecture=VGG11, upto="relu1_1")
+    except VggQuantError as error:
+        if not str(error).isprintable():
+            raise WrongEndError(f"not one line: {error!r}") from error
+
+
+def seeds(kind: str) -> list[bytes]:
+    """Sound files to begin from."""
+    if kind == "packed":
+        return SEEDS
+    layers = random_layers(VGG11, upto="relu1_1")
+    buffer = io.BytesIO()
+    if kind == "h5":
+        with h5py.File(buffer, "w") as file:
+            for name, array in write_layout(layers, "keras", VGG11).items():
+                file[name] = array
+        return [buffer.getvalue()]
+    arrays = dict(write_layout(layers, "torchvision", VGG11))
+    if kind == "safetensors":
+        return [safetensors.numpy.save(arrays)]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    torch.save(tensors, buffer)
+    legacy = io.BytesIO()
+    torch.save(tensors, legacy, _use_new_zipfile_serialization=False)
+    return [buffer.getvalue(), legacy.getvalue()]
+
+
+def main() -> None:
+    """Fuzz one kind until libFuzzer's limits, or a wrong end."""
+    kind, *options = sys.argv[1:] or [""]
+    if kind not in ("packed", "safetensors", "torch", "h5"):
+        raise SystemExit(__doc__)
+    target: Callable[[bytes], Any] = try_packed if kind == "packed" else try_import
+    with tempfile.TemporaryDirectory() as folder:
+        for number, seed in enumerate(seeds(kind)):
+            (Path(folder) / str(number)).write_bytes(seed)
+        atheris.Setup([sys.argv[0], "-timeout=2", "-rss_limit_mb=2048", "-max_len=16384", *options, folder], target)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
