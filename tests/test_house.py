@@ -16,7 +16,7 @@ PACKAGE = Path(vggquant.__file__).parent
 # The flow, top to bottom; a module imports only from rows above its own.
 ROWS = (
     ("errors",),
-    ("arch", "progress", "options", "pictures", "budget", "devices"),
+    ("arch", "progress", "options", "pictures", "budget", "devices", "gradients"),
     ("kmeans", "coding", "storage", "descent"),
     ("palette", "tensors"),
     ("weights",),

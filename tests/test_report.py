@@ -25,13 +25,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, packed_at: dict[int, Path]) -> Comparison:
-    odd = tmp_path_factory.mktemp("odd") / "<b>&\"'.safetensors"
+    odd = tmp_path_factory.mktemp("odd") / f"<b>&\"'$^$日{'x' * 40}.safetensors"
     shutil.copy(packed_at[2], odd)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparison_module, "PIXELS", 64 * 64)
         patch.setattr(comparison_module, "GENERATED", 2)
         patch.setattr(comparison_module, "TRANSFER", StyleOptions(steps=2))
-        return compare("vgg19", [packed_at[4], odd], transfer=True)
+        return compare("vgg19", [packed_at[4], odd], widths=[8], transfer=True)
 
 
 class Page(HTMLParser):
@@ -68,16 +68,27 @@ def test_the_page_shows_the_study(study: Comparison) -> None:
     assert "itself of 8 bits" in text
     assert "reference (8-bit)" in text
     assert study.made["command"] in html.unescape(text)
-    for file in study.files:
+    assert study.made["transfer"] in html.unescape(text)
+    for file in study.files[:2]:
         assert f"{file.content_error:.4f}" in text
         assert f"{file.transfer_regret:.3f}" in text
+        for field in ("feature_error", "gram_error"):
+            for error in getattr(file, field).values():
+                share = round(80 * min(1, error) ** 0.5)
+                assert f'style="background: color-mix(in srgb, var(--mark) {share}%, transparent)">{error:.4f}' in text
+        assert all(f"<td>{ratio:.1f}</td>" in text for ratio in file.layer_sqnr_db.values() if ratio is not None)
+    assert "Without an error to draw: reference (8-bit), 8-bit." in text
+    drawing = text[text.index("<svg") : text.index("</svg>")]
+    assert "vgg19-4.safetensors" in drawing
+    assert len(re.findall(r"<use ", drawing[drawing.index('id="line2d_') :])) >= 4
     page = Page(text)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("svg") == 1
     assert tags.count("select") == 2
     assert [a.get("type") for tag, a in page.elements if tag == "input"] == ["range"]
     images = [a for tag, a in page.elements if tag == "img" and a.get("src")]
-    assert len(images) == 5  # content, style, reference and two files
+    assert len([a for a in images if a["alt"]]) == 6  # content, style, reference and three files
+    assert len([a for a in images if not a["alt"]]) == 2  # which the slider fills
     identifiers = [a["id"] for _, a in page.elements if "id" in a]
     assert len(identifiers) == len(set(identifiers))
     assert {a["value"] for tag, a in page.elements if tag == "option"} <= set(identifiers)
@@ -105,34 +116,61 @@ def test_the_contact_sheet(study: Comparison, tmp_path: Path) -> None:
     path.write_bytes(contact_sheet(study))
     with Image.open(path) as image:
         assert image.width > image.height > 100
-        assert np.asarray(image.convert("RGB")).std() > 20
+        sheet = np.asarray(image.convert("RGB"), np.float64)
+    columns = 6
+    for index, picture in enumerate((*study.sources.values(), *study.painted.values())):
+        tile = sheet[:, index * sheet.shape[1] // columns : (index + 1) * sheet.shape[1] // columns]
+        colours = tile[(tile < 250).any(axis=2)].mean(axis=0)  # but for the paper
+        expected = 255 * picture[0].clamp(0, 1).mean(dim=(1, 2)).numpy()
+        assert np.abs(colours - expected).max() < 12, index
+
+
+def browse(page: Path, profile: Path, *wanted: str) -> str:
+    """What Chromium prints of a page."""
+    assert CHROMIUM is not None
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    options += ["--disable-component-update", "--no-first-run", f"--user-data-dir={profile}"]
+    command = [CHROMIUM, *options, "--virtual-time-budget=2000", *wanted, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+# what the script did is told in the title, which --dump-dom prints
+PROBE = """<script>
+at.value = 20; at.dispatchEvent(new Event("input"));
+const select = document.getElementById("left");
+const before = left.src; select.selectedIndex = 1; select.dispatchEvent(new Event("change"));
+const luminance = color => color.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0);
+const style = getComputedStyle(document.body);
+document.title = [left.naturalWidth > 0, left.src !== before, left.alt === select.selectedOptions[0].text,
+  getComputedStyle(right).clipPath, luminance(style.color) > 400].join(";");
+</script>"""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)")
-@pytest.mark.parametrize(("name", "size"), [("desk", "1280,1600"), ("phone", "390,1600")])
-def test_a_browser_shows_the_page(study: Comparison, tmp_path: Path, name: str, size: str) -> None:
-    assert CHROMIUM is not None
-    page, picture = tmp_path / "report.html", tmp_path / f"{name}.png"
-    # what the script did is told in the title, which --dump-dom prints
-    probe = "<script>at.value=20; at.dispatchEvent(new Event('input')); document.title = [left.naturalWidth > 0, "
-    probe += "left.parentElement.style.getPropertyValue('--at'), "
-    probe += "document.documentElement.scrollWidth <= innerWidth]</script>"
-    page.write_bytes(report_page(study).replace(b"</body>", probe.encode() + b"</body>"))
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ]
-    options += ["--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}"]
-    for wanted in ("--dump-dom", f"--screenshot={picture}"):
-        command = [CHROMIUM, *options, "--virtual-time-budget=2000", wanted, page.as_uri()]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        if wanted == "--dump-dom":
-            assert "<title>true,20%,true</title>" in found.stdout
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_runs_the_page(study: Comparison, tmp_path: Path, dark: bool) -> None:
+    page, picture = tmp_path / "report.html", tmp_path / "page.png"
+    page.write_bytes(report_page(study).replace(b"</body>", PROBE.encode() + b"</body>"))
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    found = browse(page, tmp_path / "profile", scheme, "--dump-dom")
+    assert f"<title>true;true;true;inset(0px 0px 0px 20%);{str(dark).lower()}</title>" in found
+    browse(page, tmp_path / "profile", scheme, "--window-size=1280,1600", f"--screenshot={picture}")
     with Image.open(picture) as image:
-        assert np.asarray(image.convert("L")).std() > 20
+        shown = np.asarray(image.convert("L"))
+    assert shown.std() > 20
+    assert (np.median(shown) < 100) == dark
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)")
+def test_the_page_fits_a_phone(study: Comparison, tmp_path: Path) -> None:
+    """In a frame, since Chromium makes no window as narrow."""
+    inside = html.escape(report_page(study).decode())
+    frame = f'<iframe width=390 height=800 style="border: 0" srcdoc="{inside}"></iframe>'
+    probe = "<script>onload = () => { const d = document.querySelector('iframe').contentDocument.documentElement; "
+    probe += "document.title = [d.clientWidth, d.scrollWidth].join(';'); }</script>"
+    page = tmp_path / "phone.html"
+    page.write_text(f"<!doctype html><title>none</title>{frame}{probe}")
+    assert re.search(r"<title>(\d+);\1</title>", browse(page, tmp_path / "profile", "--dump-dom"))
 
 
 def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +200,10 @@ def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monk
         (("vgg19", "--widths", "9"), 2, "expected widths of 1 to 8 bits, got 9"),
         (("vgg19", "--widths", "a-b"), 2, "expected widths like 8-1 or 8,4,2"),
         (("vgg19", "--widths", "8", "--figure", "x.png"), 2, "add --transfer"),
-        (("vgg19", "--widths", "8", "--transfer", "--figure", "x", "--report", "x"), 2, "expected two files"),
+        (("vgg19", "--widths", "9" * 5000), 2, "expected widths like"),
+        (("vgg19", "--widths", "８"), 2, "expected widths like"),
+        (("vgg19", "--widths", "8", "--transfer", "--figure", "./x.png", "--report", "x.png"), 2, "expected two files"),
+        (("vgg19", "--widths", "8", "--transfer", "--figure", "x.jpg"), 2, "a name that ends in .png"),
         (("vgg19", "missing.safetensors"), 1, "missing.safetensors"),
         (("missing.safetensors", "vgg19"), 1, "missing.safetensors"),
         (("vgg19", "vgg19", "--images", "missing"), 1, "a folder of pictures"),
@@ -174,3 +215,11 @@ def test_wrong_commands_are_refused(given: tuple[str, ...], code: int, message: 
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_picture_that_is_measured_on_is_not_overwritten(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    given = ("--images", tmp_path, "--transfer", "--figure", tmp_path / "a.png", "--force")
+    result = run("compare", "vgg19", "--widths", "8", *given)
+    assert result.exit_code == 1
+    assert "an output other than the source" in result.stderr

@@ -7,8 +7,11 @@ import dataclasses
 import io
 import json
 import math
+import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,6 +22,7 @@ from vggquant.errors import OptionError, VggQuantError, printable
 from vggquant.layouts import LAYOUTS
 from vggquant.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
 from vggquant.progress import Progress, ProgressCallback
+from vggquant.storage import PathLike
 
 DEFAULTS = StyleOptions()
 MAX_TEXT = 4000  # characters of a line
@@ -196,8 +200,8 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         widths: list[int] = []
         for part in value.replace(" ", "").split(","):
-            first, dash, last = part.partition("-")
-            if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            first, _, last = part.partition("-")
+            if not re.fullmatch("[0-9]{1,9}(-[0-9]{1,9})?", part):
                 self.fail(f"expected widths like 8-1 or 8,4,2, got {printable(value)}", param, ctx)
             ends = (int(first), int(last or first))
             if not all(MIN_BITS <= end <= MAX_BITS for end in ends):
@@ -209,14 +213,18 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 
 @cli.command()
 @click.argument("reference")
-@click.argument("files", nargs=-1, metavar="FILE...")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--widths", type=Widths(), help="Also pack REFERENCE at these widths, e.g. 8-1.")
 @click.option("--images", metavar="DIR|scikit-image", help="Pictures to measure on.  [default: generated ones]")
-@click.option("--transfer", is_flag=True, help="Also paint under each file, and report the regret.")
+@click.option("--transfer", is_flag=True, help="Also paint under each file, 100 steps, and report the regret.")
 @click.option("--content", metavar="FILE", help="What is painted.  [default: the first picture]")
 @click.option("--style", metavar="FILE", help="In whose manner.  [default: the second picture]")
 @click.option("--report", metavar="FILE", help="Write a page of HTML, self-contained.")
-@click.option("--figure", metavar="FILE", help="Write the paintings side by side, as a PNG.")
+@click.option("--figure", metavar="FILE.png", help="Write the paintings side by side.")
+@click.option("--upto", metavar="LAYER", help="Where REFERENCE ends, if that is early.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="Naming of REFERENCE.")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSINGS), help="Where REFERENCE does not tell.")
+@click.option("--arch", type=click.Choice(tuple(ARCHITECTURES)), help="Where REFERENCE does not tell.")
 @force_option
 @json_option
 def compare(
@@ -231,13 +239,18 @@ def compare(
 ) -> None:
     """Measure what packed FILEs have lost against REFERENCE, where style transfer looks."""
     from vggquant.comparison import compare as run
+    from vggquant.comparison import pictures_in
     from vggquant.report import COLUMNS, columns_of, contact_sheet, report_page, require_matplotlib
     from vggquant.storage import check_output, write_file
 
-    inputs = [path for path in (reference, *files, options["content"], options["style"]) if path]
+    inputs: list[PathLike] = [path for path in (reference, *files, options["content"], options["style"]) if path]
+    if options["images"] is not None and os.path.isdir(options["images"]):
+        inputs += pictures_in(Path(options["images"]))
     if figure is not None and not options["transfer"]:
         raise OptionError("pictures for a figure", "none", "add --transfer", tensor="figure")
-    if report is not None and report == figure:
+    if figure is not None and not figure.lower().endswith(".png"):
+        raise OptionError("a name that ends in .png", figure, "rename it", tensor="figure")
+    if report is not None and figure is not None and os.path.realpath(report) == os.path.realpath(figure):
         raise OptionError("two files", report, "name another", tensor="figure")
     for out in (report, figure):
         if out is not None:
@@ -245,19 +258,16 @@ def compare(
             require_matplotlib()
     with progress_bar("comparing") as progress:
         found = run(reference, files, widths=widths or (), progress=progress, **options)
-    if report is not None:
-        write_file(report, [report_page(found)], force=force)
-    if figure is not None:
-        write_file(figure, [contact_sheet(found)], force=force)
     if as_json:
         print_json(found.numbers)
-        return
-    print_table(COLUMNS, [columns_of(file) for file in (found.reference, *found.files)])
-    for note in found.notes:
-        echo(note, err=True)
-    for out in (report, figure):
+    else:
+        print_table(COLUMNS, [columns_of(file) for file in (found.reference, *found.files)])
+        for note in found.notes:
+            echo(note, err=True)
+    for out, draw in ((report, report_page), (figure, contact_sheet)):
         if out is not None:
-            echo(f"{out}: written")
+            write_file(out, [draw(found)], force=force)
+            echo(f"{out}: written", err=as_json)
 
 
 class LayerWeight(click.ParamType):  # type: ignore[type-arg]
@@ -380,7 +390,9 @@ def progress_bar(label: str) -> Iterator[ProgressCallback | None]:
                 bars.append(stack.enter_context(bar))
             values = " ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
             rate = f"{(progress.done - first) / max(progress.elapsed, 1e-3):.3g}/s"
-            bars[0].update(progress.done - bars[0].pos, " ".join(filter(None, (progress.detail, values, rate))))
+            bars[0].update(
+                progress.done - bars[0].pos, " ".join(filter(None, (printable(progress.detail, 60), values, rate)))
+            )
 
         yield show
 
@@ -406,8 +418,9 @@ def print_json(value: Any) -> None:
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print columns, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
+    lines = [[printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         cells = [
             cell.ljust(width) if index == 0 else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))

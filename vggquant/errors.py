@@ -53,7 +53,7 @@ class VggQuantError(Exception):
         self.tensor = tensor
 
     def __str__(self) -> str:
-        where = [printable(part) for part in (self.path, self.tensor) if part is not None]
+        where = [printable(part) or "''" for part in (self.path, self.tensor) if part is not None]
         return ": ".join([*where, f"expected {self.expected}, got {printable(self.got)}; {self.cure}"])
 
 

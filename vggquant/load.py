@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vggquant.coding import PLANES, EncodedCodes, decode_codes
+from vggquant.coding import MAX_BITS, PLANES, EncodedCodes, decode_codes
 from vggquant.container import read
 from vggquant.devices import require_device
 from vggquant.errors import ContainerError, OptionError, located
-from vggquant.layouts import LAYOUTS, Layout, write_layout
-from vggquant.model import FLOAT16_MAX, VGG, Pooling, activation_peaks
+from vggquant.layouts import LAYOUTS, Layout, tensor_names
+from vggquant.model import FLOAT16_MAX, POOLINGS, VGG, Pooling
 from vggquant.palette import PalettizedTensor, dequantize, look_up
 from vggquant.sources import resolve
 from vggquant.storage import PathLike
-from vggquant.weights import QuantizedWeights, restore
+from vggquant.weights import QuantizedLayer, QuantizedWeights
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -54,7 +54,8 @@ def load_quantized_vgg(
         >>> vgg(torch.rand(1, 3, 64, 64), layers=["relu4_2"])["relu4_2"].shape
         torch.Size([1, 512, 8, 8])
     """
-    _check(dtype)
+    _require("dtype", dtype, DTYPES)
+    _require("pooling", pooling, POOLINGS)
     device = require_device(device)
     path = resolve(path)
     weights = read(path, upto=upto, threads=torch.get_num_threads())
@@ -93,31 +94,31 @@ def load_quantized_state_dict(
         >>> state["features.0.weight"].shape
         torch.Size([64, 3, 3, 3])
     """
-    if layout not in LAYOUTS:
-        raise OptionError(f"one of {', '.join(LAYOUTS)}", layout, "choose one of these", tensor="layout")
-    _check(dtype)
+    _require("layout", layout, LAYOUTS)
+    _require("dtype", dtype, DTYPES)
     path = resolve(path)
-    threads = torch.get_num_threads()
-    weights = read(path, threads=threads)
+    weights = read(path, threads=torch.get_num_threads())
     with located(path):
-        if dtype == torch.float16:
-            _warn_of_overflow(weights)
-        layers = restore(weights, threads).layers
-    arrays = write_layout(layers, layout, weights.architecture)
-    return {name: torch.from_numpy(array).to(dtype) for name, array in arrays.items()}
+        tensors = _tensors(weights, torch.device("cpu"), dtype)
+    architecture = weights.architecture
+    if dtype == torch.float16:
+        _warn_of_overflow(VGG(tensors, architecture=architecture.name, preprocessing=weights.preprocessing))
+    state = {}
+    for name, (weight_name, bias_name) in tensor_names(layout, architecture).items():
+        if name in weights.layers:
+            weight = tensors.pop(f"{name}.weight")  # let go before the next is turned
+            state[weight_name] = weight.permute(2, 3, 1, 0).contiguous() if layout == "keras" else weight
+            state[bias_name] = tensors[f"{name}.bias"]
+    return state
 
 
 def _tensors(weights: QuantizedWeights, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights and biases by our names, restored in parallel; NumPy releases the interpreter's lock."""
+    """Weights and biases by our names."""
 
-    def tensor(name: str) -> Tensor:
-        with located(tensor=name):
-            return _restore(weights.layers[name].weight, device, dtype)
+    def tensor(layer: QuantizedLayer) -> Tensor:
+        return _restore(layer.weight, device, dtype)
 
-    # the largest first, so that no thread is left with one at the end
-    names = sorted(weights.layers, key=lambda name: -weights.layers[name].weight.codes.count)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        restored = dict(zip(names, pool.map(tensor, names), strict=True))
+    restored = weights.map_layers(tensor, torch.get_num_threads())
     state = {}
     for name, layer in weights.layers.items():
         state[f"{name}.weight"] = restored[name]
@@ -143,7 +144,9 @@ def restore_on(device: torch.device, tensor: PalettizedTensor, dtype: torch.dtyp
     codebook = torch.tensor(tensor.codebook, device=device)
     if codebook.numel() < 1 << tensor.codes.bits and int(codes.max()) >= codebook.numel():
         got = int(codes.max())
-        raise ContainerError(f"codes below {codebook.numel()}, the codebook's size", got, "get the file again")
+        raise ContainerError(
+            f"codes below {codebook.numel()}, the codebook's size", got, "the file is damaged, get it again"
+        )
     if tensor.scale is None:
         return codebook.to(dtype)[codes.int()].reshape(tensor.shape)
     scale = torch.tensor(tensor.scale, device=device).reshape(-1, *[1] * (len(tensor.shape) - 1))
@@ -154,33 +157,30 @@ def _codes_on(device: torch.device, encoded: EncodedCodes) -> Tensor:
     if encoded.coding == "huffman" or encoded.count % 8:  # inflating, and padding, are the processor's
         return torch.from_numpy(decode_codes(encoded)).to(device)
     stream = torch.from_numpy(encoded.stream).to(device)
+    if encoded.bits == MAX_BITS:
+        return stream
     codes = torch.zeros(encoded.count, dtype=torch.uint8, device=device)
     start = 0
     for width in PLANES[encoded.bits]:
         plane = stream[start : start + encoded.count * width // 8]
         start += plane.numel()
         fields = torch.cat([plane >> shift for shift in range(0, 8, width)]) & ((1 << width) - 1)
-        codes = (codes << width) | fields if width < 8 else fields
+        codes = (codes << width) | fields
     return codes
 
 
-def _warn_of_overflow(weights: QuantizedWeights) -> None:
-    vgg = VGG(
-        _tensors(weights, torch.device("cpu"), torch.float32),
-        architecture=weights.architecture.name,
-        preprocessing=weights.preprocessing,
-    )
+def _warn_of_overflow(vgg: VGG) -> None:
     # photographs may pass the generated pictures' peaks by a factor
-    layers = [name for name, peak in activation_peaks(vgg).items() if 4 * peak > FLOAT16_MAX]
+    layers = [name for name, peak in vgg.peaks.items() if 4 * peak > FLOAT16_MAX]
     if layers:
         names = ", ".join(layers)
         warnings.warn(
-            f"float16 holds up to {FLOAT16_MAX:.0f}, which {names} may pass in a module that does not rescale; "
-            "load_quantized_vgg(dtype=torch.float16) does",
+            f"float16 holds up to {FLOAT16_MAX:.0f}, which {names} may pass in a module that does not rescale, and "
+            "Gram matrices of any layer will; load_quantized_vgg(dtype=torch.float16) keeps both in range",
             stacklevel=3,
         )
 
 
-def _check(dtype: torch.dtype) -> None:
-    if dtype not in DTYPES:
-        raise OptionError(f"one of {', '.join(map(str, DTYPES))}", dtype, "pass torch.float32", tensor="dtype")
+def _require(option: str, value: object, allowed: Collection[object]) -> None:
+    if value not in allowed:
+        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)

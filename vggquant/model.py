@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Preprocessing
 from vggquant.errors import OptionError, PictureError
+from vggquant.gradients import GradientScale
 from vggquant.pictures import generated_pictures
 
 Pooling = Literal["max", "avg"]
@@ -31,9 +32,11 @@ class VGG(nn.Module):
     Callers always pass RGB in [0, 1]; what the weights expect instead is done inside. Parameters
     need no gradient, but gradients reach the images.
 
-    In float16, activations would pass the type's 65,504. ReLU networks are positively homogeneous, so
-    each convolution works on activations divided by a power of two, found on generated pictures, that
-    keeps them far from it. Features come back undivided, in float32.
+    In float16, activations may pass the type's 65,504, and entries of their Gram matrices do. ReLU
+    networks are positively homogeneous, so each convolution works on activations divided by a power of
+    two, found on generated pictures, that keeps them far from it, and so do gradients on their way back.
+    Features come back undivided, in float32. All this is settled here, by the type of `state`: choose
+    the type when loading, since ``.half()`` on a model that is there comes without it.
 
     Args:
         state: Weights (OIHW) and biases by name, ``conv1_1.weight``, ``conv1_1.bias``, …, all of
@@ -88,10 +91,8 @@ class VGG(nn.Module):
         self._scale: Tensor
         self._shift: Tensor
         self._devices: dict[str, torch.device] = {}
-        self._exponents: dict[str, int] = {}
-        if some.dtype == torch.float16:
-            peaks = activation_peaks(self)
-            self._exponents = {name: math.ceil(math.log2(max(peak / FLOAT16_PEAK, 1))) for name, peak in peaks.items()}
+        self.peaks = _peaks(self) if some.dtype == torch.float16 else {}
+        self._exponents = {name: math.ceil(math.log2(max(peak / FLOAT16_PEAK, 1))) for name, peak in self.peaks.items()}
         self.eval()
 
     def forward(self, images: Tensor, layers: Iterable[str] | str | None = None) -> dict[str, Tensor]:
@@ -113,9 +114,7 @@ class VGG(nn.Module):
             wanted = tuple(name for name in self.layers if name.startswith("relu"))
         else:
             wanted = (layers,) if isinstance(layers, str) else tuple(layers)
-        unknown = [name for name in wanted if name not in self.layers]
-        if unknown:
-            raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", unknown[0], "load a deeper model")
+        self._require_layers(wanted)
         if not isinstance(images, Tensor) or not images.is_floating_point():
             got = images.dtype if isinstance(images, Tensor) else type(images).__name__
             raise PictureError("images as a floating tensor in [0, 1]", got, "convert them, integers divided by 255")
@@ -125,15 +124,21 @@ class VGG(nn.Module):
         run = self.layers[: depth + 1]
         smallest = 2 ** sum(name.startswith("pool") for name in run)
         if min(images.shape[2:]) < smallest:
+            where = f" for {run[-1]}" if run else ""
             raise PictureError(
-                f"sides of at least {smallest} pixels for {run[-1]}", tuple(images.shape[2:]), "enlarge the image"
+                f"sides of at least {smallest} pixels{where}", tuple(images.shape[2:]), "enlarge the image"
             )
         found: dict[str, Tensor] = {}
+        scale = GradientScale() if self._exponents else None
         x = self.prepare(images)
+        x = scale.enter(x) if scale else x
         for name in run:
             x = self.run_layer(name, x)
+            feature = x
+            if scale:
+                x, feature = scale.tap(x, 2.0 ** self._exponent(name) if name in wanted else None)
             if name in wanted:
-                found[name] = x.float() * 2.0 ** self._exponent(name) if self._exponents else x
+                found[name] = feature
         return {name: found[name] for name in wanted}
 
     def place(self, devices: Mapping[str, torch.device | str]) -> None:
@@ -147,9 +152,7 @@ class VGG(nn.Module):
         Raises:
             OptionError: A layer that this model does not have.
         """
-        unknown = [name for name in devices if name not in self.layers]
-        if unknown:
-            raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", unknown[0], "load a deeper model")
+        self._require_layers(devices)
         device: torch.device | None = None
         for name in self.layers:
             device = torch.device(devices[name]) if name in devices else device
@@ -164,6 +167,12 @@ class VGG(nn.Module):
         if self.preprocessing == "caffe":
             images = images.flip(1)
         return images * self._scale - self._shift
+
+    def _require_layers(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.layers:
+                cure = "load a deeper model" if name in self.architecture.layers else "choose one of these"
+                raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", name, cure, tensor="layers")
 
     def _exponent(self, name: str) -> int:
         """Power of two that activations at a layer are divided by: that of the convolution at or before it."""
@@ -192,15 +201,14 @@ class VGG(nn.Module):
         return pool(x, 2)
 
 
-def activation_peaks(vgg: VGG) -> dict[str, float]:
+def _peaks(vgg: VGG) -> dict[str, float]:
     """Largest magnitude that each convolution gives on generated pictures, computed in float32."""
     pictures = torch.from_numpy(generated_pictures(2, PEAK_SIDE, PEAK_SIDE)).permute(0, 3, 1, 2)
     peaks = {}
     with torch.no_grad():
         parameters = dict(vgg.named_parameters())
-        scale, shift = (part.to(next(iter(parameters.values())).device) for part in _preparation(vgg.preprocessing))
-        x = pictures.to(scale.device).float() / 255
-        x = (x.flip(1) if vgg.preprocessing == "caffe" else x) * scale - shift
+        device = next(iter(parameters.values())).device
+        x = vgg.prepare(pictures.to(device).float() / 255)
         for name in vgg.layers:
             if name.startswith("conv"):
                 weight, bias = parameters[f"{name}.weight"].float(), parameters[f"{name}.bias"].float()
@@ -213,11 +221,14 @@ def activation_peaks(vgg: VGG) -> dict[str, float]:
 
 def _preparation(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     """Factor and subtrahend of each channel, (3, 1, 1)."""
+
+    def tensor(values: tuple[float, ...]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device="cpu")  # whatever the defaults are
+
     if preprocessing == "caffe":
-        scale, shift = torch.full((3,), 255.0), torch.tensor(CAFFE_MEAN)
+        scale, shift = tensor((255.0,) * 3), tensor(CAFFE_MEAN)
     else:
-        deviation = torch.tensor(TORCH_STD)
-        scale, shift = 1 / deviation, torch.tensor(TORCH_MEAN) / deviation
+        scale, shift = 1 / tensor(TORCH_STD), tensor(TORCH_MEAN) / tensor(TORCH_STD)
     return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)
 
 
@@ -234,7 +245,7 @@ class _Convolution(nn.Conv2d):
     """A convolution whose parameters are given: on the meta device nothing is allocated."""
 
     def reset_parameters(self) -> None:
-        """Leave out the random initialisation, which takes longer than a whole load."""
+        """Leave out the random initialisation, which nobody would see."""
 
 
 def _convolution(state: Mapping[str, Tensor], name: str, shape: tuple[int, int, int, int]) -> nn.Conv2d:

@@ -92,7 +92,8 @@ def look_up(tensor: PalettizedTensor, codebook: npt.NDArray[T], out: npt.NDArray
         ContainerError: A code lies beyond the codebook, or the stream is damaged.
     """
     flat = out.reshape(-1)
-    # decoded into the end of the memory that they will fill: each piece of codes is copied before weights get there
+    # decoded into the end of the memory that they will fill: the first i weights end before the i-th code, since
+    # i · itemsize ≤ size · (itemsize − 1) + i; np.take copies the codes of its own piece before it writes there
     room = flat.view(np.uint8)[-flat.size :] if flat.size % 8 == 0 else None
     codes: npt.NDArray[Any] = decode_codes(tensor.codes, room)
     if tensor.codebook.size < 1 << tensor.codes.bits and int(codes.max()) >= tensor.codebook.size:

@@ -96,6 +96,8 @@ def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = (
             raise StorageError("an existing folder", f"no folder {printable(folder)}", "create it first", path=path)
         if not name:
             raise StorageError("a file name", "a folder", "name a file", path=path)
+        if not os.access(os.path.dirname(os.path.realpath(path)), os.W_OK):
+            raise StorageError("a writable folder", f"{printable(folder) or '.'}", "choose another", path=path)
         try:
             existing = os.stat(os.path.realpath(path))
         except FileNotFoundError:

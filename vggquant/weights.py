@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from vggquant.errors import OptionError, located
 from vggquant.palette import PalettizedTensor, dequantize
 
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,28 +126,34 @@ class QuantizedWeights:
             raise OptionError(f"a layer up to {last}, where the file ends", upto, "choose one of these", tensor="upto")
         return replace(self, layers={name: self.layers[name] for name in names})
 
+    def map_layers(self, function: Callable[[QuantizedLayer], T], threads: int) -> dict[str, T]:
+        """What a function makes of each layer, several at once, since NumPy releases the interpreter's lock."""
+
+        def work(name: str) -> T:
+            with located(tensor=name):
+                return function(self.layers[name])
+
+        # the largest first, so that no thread is left with one at the end
+        names = sorted(self.layers, key=lambda name: -self.layers[name].weight.codes.count)
+        with ThreadPoolExecutor(threads) as pool:
+            made = dict(zip(names, pool.map(work, names), strict=True))
+        return {name: made[name] for name in self.layers}
+
 
 def restore(weights: QuantizedWeights, threads: int | None = None) -> FloatWeights:
     """Restore every layer in float32.
 
     Args:
         weights: Codes and codebooks.
-        threads: Layers worked on at once, NumPy releasing the interpreter's lock; as many as there
-            are processors if not given.
+        threads: Layers worked on at once; as many as there are processors if not given.
 
     Raises:
         ContainerError: A stream of codes is damaged.
     """
 
-    def restore_layer(name: str) -> FloatLayer:
-        layer = weights.layers[name]
-        with located(tensor=name):
-            # the bias is copied so that the file's bytes are let go
-            return FloatLayer(dequantize(layer.weight), layer.bias.copy(), layer.sqnr_db)
+    def restore_layer(layer: QuantizedLayer) -> FloatLayer:
+        # the bias is copied so that the file's bytes are let go
+        return FloatLayer(dequantize(layer.weight), layer.bias.copy(), layer.sqnr_db)
 
-    # the largest first, so that no thread is left with one at the end
-    names = sorted(weights.layers, key=lambda name: -weights.layers[name].weight.codes.count)
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        layers = dict(zip(names, pool.map(restore_layer, names), strict=True))
-    ordered = {name: layers[name] for name in weights.layers}
-    return FloatWeights(weights.architecture, weights.preprocessing, ordered, weights.provenance)
+    layers = weights.map_layers(restore_layer, threads or os.cpu_count() or 1)
+    return FloatWeights(weights.architecture, weights.preprocessing, layers, weights.provenance)
