@@ -10,9 +10,10 @@ from pathlib import Path
 
 from bench.evaluation import NAMES, evaluation_pictures
 from bench.machine import describe, save
-from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, FeatureErrors, feature_errors
+from vggquant.features import FeatureErrors, feature_errors
 from vggquant.inspection import info
 from vggquant.load import load_quantized_vgg
+from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.packing import pack
 
 LAYERS = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])

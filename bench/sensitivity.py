@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from bench.machine import describe, save
-from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, gram_matrix, relative_error
+from vggquant.features import gram_matrix, relative_error
 from vggquant.load import load_quantized_vgg
 from vggquant.model import VGG
+from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.palette import dequantize, energies, palettize
 from vggquant.pictures import generated_pictures
 

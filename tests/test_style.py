@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +16,13 @@ from torch import Tensor, nn
 from tests.conftest import natural_picture
 from vggquant import load_quantized_vgg
 from vggquant import style as style_module
+from vggquant.descent import descend
 from vggquant.errors import OptionError, PictureError
 from vggquant.features import gram_matrix
 from vggquant.images import luminance, match_colors
 from vggquant.options import StyleOptions
 from vggquant.progress import Progress
-from vggquant.style import ContentLoss, StyleLoss, StyleProgress, TotalVariationLoss, bytes_per_pixel, stages, stylize
+from vggquant.style import ContentLoss, StyleLoss, StyleProgress, TotalVariationLoss, memory_per_pixel, stages, stylize
 
 
 def test_gram_matrix_by_its_formula() -> None:
@@ -152,6 +157,75 @@ def test_from_coarse_to_fine() -> None:
     assert torch.allclose(made[13], content + style_module._resize(painted, (40, 30)), atol=1e-3)
 
 
+def test_a_start_keeps_its_own_details() -> None:
+    torch.manual_seed(0)
+    content, start = torch.rand(1, 3, 40, 30), torch.rand(1, 3, 80, 60)
+    full = style_module._resize(start, (40, 30))
+    for steps in (0, 1):  # and what no step was made at is passed over
+        options = StyleOptions(steps=steps, scales=3)
+        seen: list[Tensor] = []
+        found = stylize(
+            Tiny(),
+            content,
+            [content],
+            options,
+            start=start,
+            progress=lambda r, seen=seen: seen.append(r.picture()),  # type: ignore[misc]
+        )
+        assert (found - full).norm() < (1e-5 if steps == 0 else 0.3) * full.norm()
+        assert (found - content).norm() > 0.3 * full.norm()
+    made: list[Tensor] = []
+    options = StyleOptions(steps=7, scales=3, start="grey")
+    stylize(Tiny(), content, [content], options, progress=lambda report: made.append(report.picture().clone()))
+    assert torch.allclose(made[1], style_module._resize(made[0], (20, 15)), atol=1e-2)  # and none of the content's
+
+
+def test_each_mask_is_its_styles() -> None:
+    torch.manual_seed(0)
+    content = torch.full((1, 3, 32, 32), 0.5)
+    red, blue = (
+        torch.rand(1, 3, 32, 32) * torch.tensor(color).reshape(3, 1, 1) for color in ([1, 0.1, 0.1], [0.1, 0.1, 1])
+    )
+    left = torch.zeros(1, 1, 32, 32)
+    left[..., :16] = 1
+    options = StyleOptions(steps=40, content_weight=0.0, content_layers={}, style_layers={"relu1_1": 1.0})
+    vgg = load_quantized_vgg(upto="relu1_1")
+    found = stylize(vgg, content, [red, blue], options, masks=[left, 1 - left])
+    assert (found[:, 0] - found[:, 2])[..., :12].mean() > 0.1
+    assert (found[:, 2] - found[:, 0])[..., -12:].mean() > 0.1
+
+
+def test_what_one_scale_learns_the_next_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+    original = descend
+
+    def note(*arguments: Any, **options: Any) -> Any:
+        given.append(options["whitening"] is not None)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(style_module, "descend", note)
+    torch.manual_seed(0)
+    content, style = torch.rand(1, 3, 40, 30), torch.rand(1, 3, 40, 30)
+    stylize(Tiny(), content, [style], StyleOptions(steps=90, scales=2))
+    assert given == [False, True]
+    stylize(Tiny(), content, [style], StyleOptions(steps=90, scales=2, optimizer="adam"))
+    assert given[2:] == [False, False]
+
+
+def test_the_callers_own_affairs_are_left_alone() -> None:
+    network = Tiny().requires_grad_(True)
+    content = torch.rand(1, 3, 12, 10, requires_grad=True)
+    style = torch.rand(1, 3, 12, 10)
+    expected = stylize(network, content.detach(), [style], StyleOptions(steps=3))
+    with torch.no_grad():
+        assert torch.equal(stylize(network, content, [style], StyleOptions(steps=3)), expected)
+    with torch.inference_mode():
+        assert torch.equal(stylize(network, content.detach() * 1, [style], StyleOptions(steps=3)), expected)
+    assert torch.equal(stylize(network, content, [style], StyleOptions(steps=3), start=content * 1), expected)
+    assert network.convolution.weight.grad is None
+    assert stylize(network, content.half(), [style.double()], StyleOptions(steps=1)).dtype == torch.float32
+
+
 def start_loss(content: Tensor, style: Tensor, options: StyleOptions, start: Tensor | None = None) -> float:
     seen: list[Progress] = []
     stylize(Tiny(), content, [style], replace(options, steps=1, scales=1), start=start, progress=seen.append)
@@ -272,12 +346,64 @@ def test_bfloat16_follows_float32() -> None:
 
 def test_a_picture_too_large_is_refused_with_one_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     content = torch.rand(1, 3, 64, 96)
-    needed = 64 * 96 * bytes_per_pixel(Tiny(), torch.device("cpu"), StyleOptions())
+    cpu = torch.device("cpu")
+    needed = 64 * 96 * memory_per_pixel(Tiny(), cpu, StyleOptions())[cpu][0]
+    monkeypatch.setattr(style_module, "OVERHEAD", 0)
     monkeypatch.setattr(style_module, "available_memory", lambda device: int(needed / 4) + 1000)
     with pytest.raises(PictureError, match=r"at 96 × 64; choose 48 × 32 pixels or less, or the precision bf16"):
         stylize(Tiny(), content, [content])
     monkeypatch.setattr(style_module, "available_memory", lambda device: int(needed) + 1000)
     stylize(Tiny(), content, [content], StyleOptions(steps=1))
+    with pytest.raises(PictureError, match="choose smaller styles"):
+        stylize(Tiny(), content, [torch.rand(1, 3, 1500, 1500)])
+    with pytest.raises(PictureError, match="pixels or less"):
+        stylize(Tiny(), content, [content] * 9, masks=[torch.ones(1, 1, 64, 96)] * 9)
+
+
+def test_memory_is_counted_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split network needs less of each than the whole would of one."""
+    cpu, other = torch.device("cpu"), torch.device("cuda:0")
+    whole = style_module._kept_for_gradient(Tiny(), cpu, 64, StyleOptions())[cpu]
+    assert whole[1] == 5 * 8 * 4 * 64 * 64  # five style layers, one tensor of eight channels each
+
+    def split(_: object, __: object, side: int, ___: object) -> dict[torch.device, tuple[list[int], int]]:
+        return {cpu: ([100 * side**2], 0), other: ([900 * side**2], 0)}
+
+    monkeypatch.setattr(style_module, "_kept_for_gradient", split)
+    found = memory_per_pixel(Tiny(), cpu, StyleOptions())
+    assert set(found) == {cpu, other}
+    assert found[other][0] == pytest.approx(1.1 * 4 * 900)
+    assert found[cpu][0] == pytest.approx(1.1 * 4 * 100 + 12 * 206)
+    content = torch.rand(1, 3, 1000, 1000)
+    monkeypatch.setattr(style_module, "available_memory", {cpu: 10**11, other: 10**9}.get)
+    with pytest.raises(PictureError, match=r"1\.0 GB left on cuda:0, got one of about 4\.2 GB"):
+        stylize(Tiny(), content, [content], StyleOptions(steps=1))
+
+
+MEASURE = """
+import sys, torch
+from bench.machine import peak_memory
+from vggquant import load_quantized_vgg
+from vggquant.options import StyleOptions
+from vggquant.style import OVERHEAD, memory_per_pixel, stylize
+side, masked, style_side, precision = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+torch.manual_seed(0)
+vgg, options = load_quantized_vgg(upto="relu5_1"), StyleOptions(steps=3, scales=1, precision=precision)
+content, style = torch.rand(1, 3, side, side), torch.rand(1, 3, style_side, style_side)
+each, each_of_style = memory_per_pixel(vgg, torch.device("cpu"), options, masked)[torch.device("cpu")]
+estimate = OVERHEAD + max(each * side**2, each_of_style * style_side**2)
+before = peak_memory()
+stylize(vgg, content, [style] * max(1, masked), options, masks=[torch.rand(1, 1, side, side)] * masked or None)
+print(estimate / (peak_memory() - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")
+@pytest.mark.parametrize("case", ["512 0 512 float32", "384 2 384 float32", "384 0 384 bf16", "64 0 900 float32"])
+def test_the_estimate_of_memory_is_enough_and_not_far_off(case: str) -> None:
+    root = Path(__file__).parent.parent
+    found = subprocess.run([sys.executable, "-c", MEASURE, *case.split()], cwd=root, capture_output=True, check=True)
+    assert 1 < float(found.stdout) < 2.5, case
 
 
 def test_a_loss_that_leaves_the_numbers_is_refused() -> None:
@@ -291,13 +417,16 @@ def test_a_loss_that_leaves_the_numbers_is_refused() -> None:
     [
         ({"steps": -1}, "0 steps or more"),
         ({"scales": 0}, "1 scale or more"),
-        ({"style_weights": (1.0, 2.0)}, "one for each of 1 styles"),
+        ({"style_weights": (1.0, 2.0)}, "one for each style, 1"),
         ({"optimizer": "sgd"}, "one of lbfgs, adam"),
         ({"start": "black"}, "one of content, noise, grey"),
         ({"precision": "fp8"}, "one of float32, bf16"),
         ({"preserve_color": "all"}, "one of none, luminance, linear"),
         ({"tv_weight": float("nan")}, "finite numbers"),
         ({"style_layers": {"a": float("inf")}}, "finite numbers"),
+        ({"content_weight": -1.0}, "finite numbers from 0 up"),
+        ({"style_layers": ("relu1_1",)}, "style_layers: expected weights by layer, got tuple"),
+        ({"seed": 2**64}, "seed: expected a seed"),
         ({"style_layers": {}, "content_layers": {}}, "one layer or more"),
     ],
 )
@@ -313,10 +442,23 @@ def test_wrong_pictures_are_refused() -> None:
         stylize(Tiny(), picture, [])
     with pytest.raises(OptionError, match="0 to 500 steps"):
         stylize(Tiny(), picture, [picture], done=501)
-    with pytest.raises(OptionError, match="one for each of 1 styles"):
+    with pytest.raises(OptionError, match="one for each style, 1, got 2"):
         stylize(Tiny(), picture, [picture], masks=[None, None])
     with pytest.raises(PictureError, match=r"masks\[0\]: expected some white"):
         stylize(Tiny(), picture, [picture], masks=[torch.zeros(1, 1, 8, 8)])
+    nothing = torch.full((1, 3, 8, 8), torch.nan)
+    for wrong, got in (
+        (picture.numpy(), "a floating tensor in [0, 1], got ndarray"),
+        ((255 * picture).byte(), "a floating tensor in [0, 1], got torch.uint8"),
+        (255 * picture, "values in [0, 1], got"),
+        (nothing, "values in [0, 1], got nan"),
+        (picture[..., :0], "shape (1, 3, H, W), got (1, 3, 8, 0)"),
+    ):
+        with pytest.raises(PictureError, match=re.escape(got)):
+            stylize(Tiny(), wrong, [picture])  # type: ignore[arg-type]
+    for mask in (255 * picture[:, :1], -picture[:, :1]):
+        with pytest.raises(PictureError, match=r"masks\[0\]"):
+            stylize(Tiny(), picture, [picture], masks=[mask])
     for wrong in (torch.rand(3, 8, 8), torch.rand(1, 4, 8, 8), torch.rand(2, 3, 8, 8)):
         with pytest.raises(PictureError, match=r"content: expected shape \(1, 3, H, W\)"):
             stylize(Tiny(), wrong, [picture])

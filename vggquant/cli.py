@@ -20,7 +20,7 @@ from vggquant.arch import ARCHITECTURES, PREPROCESSINGS
 from vggquant.coding import CODINGS, MAX_BITS, MIN_BITS
 from vggquant.errors import OptionError, VggQuantError, printable
 from vggquant.layouts import LAYOUTS
-from vggquant.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+from vggquant.options import OPTIMIZERS, PIXELS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
 from vggquant.progress import Progress, ProgressCallback
 from vggquant.storage import PathLike
 
@@ -51,7 +51,7 @@ class Command(click.Group):
             echo(f"Error: {error}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            echo("Interrupted; no output was changed.", err=True)
+            echo("Interrupted; every file is the old one or a whole new one.", err=True)
             ctx.exit(130)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error):  # how torch says it
@@ -299,7 +299,7 @@ def list_layers(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
 @click.option("--size", type=click.IntRange(1, 50_000), help="Longest side of the result, in pixels.")
 @click.option(
-    "--pixels", type=click.IntRange(1, 50_000_000), default=250_000, show_default=True, help="Its area, without --size."
+    "--pixels", type=click.IntRange(1, 50_000_000), default=PIXELS, show_default=True, help="Its area, without --size."
 )
 @click.option("--style-size", type=click.IntRange(1, 50_000), help="Longest side of the styles.")
 @click.option("--style-pixels", type=click.IntRange(1, 50_000_000), help="Their area.  [default: the content's]")
@@ -353,12 +353,17 @@ def stylize(
 
     chosen = {field.name: given.pop(field.name) for field in dataclasses.fields(StyleOptions) if field.name in given}
     for layers in ("content_layers", "style_layers"):
+        named = [layer for layer, _ in chosen[layers]]
+        if len(set(named)) < len(named):
+            raise OptionError("each layer once", ", ".join(named), "name it once", tensor=layers)
         chosen[layers] = dict(chosen[layers]) or getattr(DEFAULTS, layers)
     chosen["style_weights"] = chosen["style_weights"] or None
     from_file = start not in STARTS
     if not from_file:
         chosen["start"] = start
     options = StyleOptions(**chosen)
+    if save_every is None and (save_to != "." or save_prefix):
+        raise OptionError("--save-every with a folder or prefix for it", "none", "add it", tensor="save")
     saves = None if save_every is None else Saves(save_every, save_to, save_prefix)
     with progress_bar("stylizing") as progress:
         report = paint(
@@ -385,10 +390,10 @@ def progress_bar(label: str) -> Iterator[ProgressCallback | None]:
             nonlocal first
             if not bars:
                 first = progress.done - 1
-                options: dict[str, Any] = {"show_pos": True, "item_show_func": lambda item: item or ""}
+                options: dict[str, Any] = {"show_pos": True, "item_show_func": lambda item: item or "", "width": 10}
                 bar = click.progressbar(length=progress.total, label=label, file=sys.stderr, **options)
                 bars.append(stack.enter_context(bar))
-            values = " ".join(f"{name} {value:.4g}" for name, value in progress.values.items())
+            values = " ".join(f"{name} {value:.3g}" for name, value in progress.values.items() if name != "loss")
             rate = f"{(progress.done - first) / max(progress.elapsed, 1e-3):.3g}/s"
             bars[0].update(
                 progress.done - bars[0].pos, " ".join(filter(None, (printable(progress.detail, 60), values, rate)))

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from vggquant.arch import Preprocessing
 from vggquant.errors import OptionError, PictureError, SourceError, located, printable
-from vggquant.features import CONTENT_LAYER, STYLE_LAYERS, feature_errors
+from vggquant.features import feature_errors
 from vggquant.images import WRITABLE, read_picture
 from vggquant.inspection import describe_file, info
 from vggquant.layouts import Layout
 from vggquant.load import load_quantized_vgg
 from vggquant.model import VGG
-from vggquant.options import StyleOptions
+from vggquant.options import CONTENT_LAYER, STYLE_LAYERS, StyleOptions
 from vggquant.packing import pack
 from vggquant.palette import energies, sqnr_from_energies
 from vggquant.pictures import generated_pictures

@@ -84,9 +84,8 @@ def descend(
 
         def evaluate(seen: Tensor = seen) -> Tensor:
             total, terms = loss(seen)
-            total.backward()  # type: ignore[no-untyped-call]
+            (seen.grad,) = torch.autograd.grad(total, seen)  # and of nothing else, such as the network
             found.update(loss=total.item(), **{name: term.item() for name, term in terms.items()})
-            assert seen.grad is not None
             gradient = seen.grad if whitening is None else _filtered(seen.grad, whitening)
             white.grad = gradient.clone(memory_format=torch.contiguous_format)
             return total

@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError
-
-CONTENT_LAYER = "relu4_2"
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
 
 
 class Features(Protocol):

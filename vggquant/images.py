@@ -24,6 +24,7 @@ READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 MAX_PIXELS = 50_000_000
 SETTINGS_KEY = "vggquant"  # of the text in a PNG
+_LONGEST = {"WEBP": 16_383, "JPEG": 65_535}  # sides
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -32,7 +33,7 @@ class Picture:
     """A picture with what its file tells beside colours.
 
     Args:
-        pixels: float32, (1, 3, H, W), RGB in [0, 1]; what is transparent lies over white.
+        pixels: float32, (1, 3, H, W), RGB in [0, 1]; what is transparent lies over white, in files it does not.
         alpha: float32, (1, 1, H, W) in [0, 1], or ``None`` if all is opaque.
         icc: Colour profile of the pixels, or ``None``.
         settings: What made it, as `vggquant` wrote it into a PNG, or ``None``.
@@ -85,13 +86,14 @@ def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
     """Read a mask: how light a picture is, stretched to a size.
 
     Args:
-        path: A picture, see `read_picture`; white is inside, black outside.
+        path: A picture, see `read_picture`; white is inside, black and what is transparent outside.
         size: Height and width.
 
     Returns:
         float32, (1, 1, H, W) in [0, 1].
     """
-    grey = luminance(read_picture(path).pixels)
+    picture = read_picture(path)
+    grey = luminance(picture.pixels) - (0 if picture.alpha is None else 1 - picture.alpha)
     stretched: Tensor = torch.nn.functional.interpolate(grey, size, mode="bilinear", antialias=True)
     return stretched.clamp(0, 1)
 
@@ -112,7 +114,10 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
     from PIL import Image, PngImagePlugin
 
     kind = WRITABLE[Path(path).suffix.lower()]
-    channels = [picture.pixels] if picture.alpha is None or kind == "JPEG" else [picture.pixels, picture.alpha]
+    channels = [picture.pixels]
+    if picture.alpha is not None and kind != "JPEG":
+        colors = (picture.pixels - (1 - picture.alpha)) / picture.alpha.clamp(min=1e-3)  # no longer over white
+        channels = [torch.where(picture.alpha > 0, colors, picture.pixels), picture.alpha]
     array = torch.cat([part.detach().cpu()[0] for part in channels]).permute(1, 2, 0)
     image = Image.fromarray((array * 255).round().clamp(0, 255).to(torch.uint8).numpy())
     options: dict[str, Any] = {"quality": 95}
@@ -122,15 +127,21 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_itxt(SETTINGS_KEY, picture.settings)
     buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
+    try:
+        image.save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise PictureError(f"a picture that {kind} holds", f"{error}", "write a PNG", path=path) from None
     write_file(path, [buffer.getvalue()], force=force)
 
 
-def check_ending(path: PathLike) -> None:
-    """Refuse an ending that `write_picture` does not know."""
+def check_ending(path: PathLike, longest: int = 1) -> None:
+    """Refuse an ending that `write_picture` does not know, or whose type does not hold so long a side."""
     ending = Path(path).suffix.lower()
     if ending not in WRITABLE:
         raise PictureError(f"an ending {', '.join(WRITABLE)}", ending or "none", "rename the output", path=path)
+    most = _LONGEST.get(WRITABLE[ending], longest)
+    if longest > most:
+        raise PictureError(f"at most {most} pixels a side in {ending}", longest, "write a PNG", path=path)
 
 
 def luminance(picture: Tensor) -> Tensor:

@@ -60,13 +60,10 @@ def load_quantized_vgg(
     path = resolve(path)
     weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
-        return VGG(
-            _tensors(weights, device, dtype),
-            architecture=weights.architecture.name,
-            preprocessing=weights.preprocessing,
-            upto=upto,
-            pooling=pooling,
-        )
+        tensors = _tensors(weights, device, dtype)
+    architecture, preprocessing = weights.architecture.name, weights.preprocessing
+    del weights  # the file's bytes
+    return VGG(tensors, architecture=architecture, preprocessing=preprocessing, upto=upto, pooling=pooling)
 
 
 def load_quantized_state_dict(

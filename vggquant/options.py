@@ -15,7 +15,11 @@ STARTS: tuple[Start, ...] = get_args(Start)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PRESERVE_COLORS: tuple[PreserveColor, ...] = get_args(PreserveColor)
 
-_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+CONTENT_LAYER = "relu4_2"
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
+
+PIXELS = 250_000  # of a result whose size is not asked for
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class StyleOptions:
     """
 
     steps: int = 500
-    content_layers: Mapping[str, float | None] = field(default_factory=lambda: {"relu4_2": None})
-    style_layers: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(_STYLE_LAYERS))
+    content_layers: Mapping[str, float | None] = field(default_factory=lambda: {CONTENT_LAYER: None})
+    style_layers: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(STYLE_LAYERS))
     content_weight: float = 1.0
     style_weights: tuple[float, ...] | None = None
     tv_weight: float = 0.0

@@ -10,19 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import interpolate
 
+from vggquant.arch import ARCHITECTURES
 from vggquant.devices import require_device
-from vggquant.errors import OptionError, PictureError, located
-from vggquant.images import Picture, check_ending, read_mask, read_picture, write_picture
+from vggquant.errors import OptionError, PictureError, SourceError, located
+from vggquant.images import WRITABLE, Picture, check_ending, read_mask, read_picture, write_picture
 from vggquant.load import load_quantized_vgg
 from vggquant.model import VGG, Pooling
-from vggquant.options import StyleOptions
+from vggquant.options import PIXELS, StyleOptions
 from vggquant.sources import resolve
-from vggquant.storage import PathLike, check_output, read_file, sha256
+from vggquant.storage import PathLike, check_output, make_folder, read_file, sha256
 from vggquant.style import StyleProgress, stylize
 
 NO_MASK = "none"  # for a style that is wanted everywhere
@@ -77,7 +79,7 @@ def paint(
     weights: PathLike | None = None,
     pooling: Pooling = "max",
     size: int | None = None,
-    pixels: int = 250_000,
+    pixels: int = PIXELS,
     style_size: int | None = None,
     style_pixels: int | None = None,
     masks: Sequence[PathLike] = (),
@@ -128,9 +130,14 @@ def paint(
     if start is not None and resume is not None:
         raise OptionError("a picture to start or to resume from", "both", "choose one", tensor="start")
     if masks and len(masks) != len(styles):
-        raise OptionError(
-            f"one for each of {len(styles)} styles, or none at all", len(masks), "add some", tensor="mask"
-        )
+        got = f"{len(masks)} for {len(styles)}"
+        raise OptionError("one for each style, or none at all", got, "name as many", tensor="mask")
+    names = ARCHITECTURES["vgg19"].layers  # which all others share
+    asked = [("--content-layer", layer) for layer in options.content_layers]
+    asked += [("--style-layer", layer) for layer in options.style_layers]
+    for option, layer in asked:
+        if layer not in names:
+            raise OptionError(f"a layer {names[0]} … {names[-1]}", f"“{layer}”", "see --list-layers", tensor=option)
     read = read_picture(content, longest=size, pixels=pixels)
     area = read.pixels.shape[2] * read.pixels.shape[3]
     read_styles = [read_picture(path, longest=style_size, pixels=style_pixels or area) for path in styles]
@@ -141,6 +148,9 @@ def paint(
         if picture.frames > 1
     ]
     shape = (read.pixels.shape[2], read.pixels.shape[3])
+    check_ending(out, max(shape))
+    if read.alpha is not None and WRITABLE[Path(out).suffix.lower()] == "JPEG":
+        notes.append(f"{os.fspath(out)}: JPEG keeps no transparency; it is painted over white")
     read_masks = [None if os.fspath(mask) == NO_MASK else read_mask(mask, shape) for mask in masks]
     began = None if not started else read_picture(started[0])
     settings = {
@@ -157,21 +167,35 @@ def paint(
         "style_sizes": [[style.shape[3], style.shape[2]] for style in style_pictures],
     }
     done = 0
+    resumed: list[dict[str, Any]] = []
     if resume is not None and began is not None:
         with located(resume):
-            done, settings = _resumed(began, settings)
+            done, settings, resumed = _resumed(began, settings)
+        resumed = [*resumed, {"step": done, "sha256": _sha256(resume)}]
+    made_with = {"vggquant": version("vggquant"), "torch": torch.__version__, "resumed": resumed}
     if saves is not None:
-        os.makedirs(saves.folder, exist_ok=True)
         for path in saves.paths(range(done + 1, options.steps + 1)):
-            check_output(path, force=force, sources=inputs)
+            if os.path.realpath(path) == os.path.realpath(out):
+                raise OptionError(
+                    "another name than that of a picture on the way", os.fspath(out), "rename it", tensor="out"
+                )
+            if os.path.isdir(saves.folder):
+                check_output(path, force=force, sources=inputs)
 
     where = require_device(device)
     layers = (*options.content_layers, *options.style_layers)
     with _deterministically(deterministic):
         dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
         upto = max(layers, key=_depth, default=None)
-        vgg = load_quantized_vgg(weights, upto=upto, pooling=pooling, device=where, dtype=dtype)
-        vgg.place({_layer(vgg, layer): require_device(other) for other, layer in supplemental_devices})
+        try:
+            vgg = load_quantized_vgg(weights, upto=upto, pooling=pooling, device=where, dtype=dtype)
+        except OptionError as error:
+            if error.tensor != "upto":
+                raise
+            expected, got = f"layers up to {upto} to paint with", f"a file with {error.expected}"
+            raise SourceError(expected, got, "pack it anew, up to there", path=weights) from None
+        others = {_layer(vgg, layer): require_device(other) for other, layer in supplemental_devices}
+        vgg.place({layer: other for layer, other in others.items() if layer in vgg.layers})
         if options.precision == "bf16":
             vgg.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         terms: dict[str, float] = {}
@@ -180,7 +204,7 @@ def paint(
             alpha = read.alpha
             if alpha is not None and alpha.shape[2:] != picture.shape[2:]:
                 alpha = interpolate(alpha, picture.shape[2:], mode="bilinear", antialias=True)
-            text = json.dumps({"vggquant": version("vggquant"), "step": step, **settings}, sort_keys=True)
+            text = json.dumps({**made_with, "step": step, **settings}, sort_keys=True)
             return Picture(picture, alpha, read.icc, text)
 
         def report(made: StyleProgress) -> None:
@@ -191,6 +215,8 @@ def paint(
             if progress is not None:
                 progress(made)
 
+        if saves is not None:
+            make_folder(saves.folder)
         files = {f"styles[{index}]": path for index, path in enumerate(styles)}
         files |= {f"masks[{index}]": path for index, path in enumerate(masks)}
         try:
@@ -211,22 +237,22 @@ def paint(
     return PaintReport(shape[1], shape[0], terms, tuple(notes))
 
 
-def _resumed(picture: Picture, settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Steps that made a picture, and the settings that it has in common with this transfer."""
+def _resumed(picture: Picture, settings: dict[str, Any]) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+    """Steps that made a picture, the settings that it has in common with this transfer, and where it was resumed."""
     cure = "repeat the command that it was made with, or pass it to --start"
     try:
         found = json.loads(picture.settings or "")
-        step, theirs = found["step"], {key: found[key] for key in settings}
+        step, theirs, before = found["step"], {key: found[key] for key in settings}, [*found.get("resumed", ())]
+        theirs["sha256"] = {**theirs["sha256"], "start": settings["sha256"]["start"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         raise PictureError("the settings of a transfer in a PNG's text", "none", cure) from None
-    theirs["sha256"] = {**theirs["sha256"], "start": settings["sha256"]["start"]}
     ours = json.loads(json.dumps(settings))  # as they are read back
     different = [key for key in ours if ours[key] != theirs[key]]
     if different:
         raise PictureError("a picture of this very transfer", f"other {', '.join(different)}", cure)
     if type(step) is not int or not 0 <= step <= settings["options"]["steps"]:
         raise PictureError(f"a step up to {settings['options']['steps']}", step, cure)
-    return step, {**settings, "sha256": found["sha256"]}
+    return step, {**settings, "sha256": found["sha256"]}, before
 
 
 def _sha256(path: PathLike) -> str:
@@ -244,11 +270,13 @@ def _depth(layer: str) -> tuple[int, int, bool]:
 def _layer(vgg: VGG, layer: str) -> str:
     """A layer's name, of its name or index."""
     if not layer.isdecimal():
+        if layer not in vgg.architecture.layers:
+            raise OptionError("the name of a layer", layer, "see --list-layers", tensor="supplemental device")
         return layer
-    index = int(layer)
-    if not 0 < index < len(vgg.layers):
-        raise OptionError(f"1 to {len(vgg.layers) - 1}", layer, "see --list-layers", tensor="supplemental device")
-    return vgg.layers[index]
+    names = vgg.architecture.layers
+    if not 0 < int(layer) < len(names):
+        raise OptionError(f"1 to {len(names) - 1}", layer, "see --list-layers", tensor="supplemental device")
+    return names[int(layer)]
 
 
 @contextmanager

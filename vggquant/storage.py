@@ -189,6 +189,16 @@ def _put_in_place(temporary: Path, target: Path, *, force: bool) -> None:
     os.replace(temporary, target)
 
 
+def make_folder(path: PathLike) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        StorageError: A file is in the way, or the system refuses.
+    """
+    with _reported(path, "a folder, or a place for one"):
+        os.makedirs(path, exist_ok=True)
+
+
 def sha256(*chunks: Chunk) -> str:
     """SHA-256 of bytes, one chunk after the other, in lower-case hexadecimal."""
     digest = hashlib.sha256()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,8 @@ CONTENT_LAYER_WEIGHT = 0.01
 NARROWEST = 32  # shorter side of the first scale, at least
 COARSEST = 128  # longest side of the first scale, about: what relu5_1 sees at once
 PROBES = (64, 128)  # sides of the pictures that memory is estimated by
+MARGIN, OVERHEAD = 1.1, 256e6  # of memory: a reserve, and bytes whatever the size
+FARTHEST = 8.0  # how far colours may lie from 0; matched ones leave [0, 1], those of 0–255 were not divided
 _MEAN = (0.485, 0.458, 0.408)  # of ImageNet, RGB: what networks take for nothing
 
 
@@ -153,7 +156,7 @@ def stylize(
         styles: One or more of the same form, of any size; scaled down as the content is.
         options: Layers, weights, steps, optimiser, scales, precision, colours.
         masks: For each style ``None`` or (1, 1, H, W) in [0, 1]: where in the result it is wanted.
-        start: A picture to optimise from, of any size, instead of `StyleOptions.start`.
+        start: A picture to optimise from, of any size, instead of `StyleOptions.start`; finer scales get its details.
         done: Steps that led to `start` and are left out, to resume a transfer.
         progress: Called after each step with the terms of the loss.
 
@@ -167,6 +170,28 @@ def stylize(
     options = options or StyleOptions()
     masks = masks or [None] * len(styles)
     _check(content, styles, masks, start, done, options)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever the caller is about
+        own_styles = [_own(style) for style in styles]
+        own_masks = [None if mask is None else _own(mask) for mask in masks]
+        started = None if start is None else _own(start)
+        return _stylize(vgg, _own(content), own_styles, options, own_masks, started, done, progress)
+
+
+def _own(picture: Tensor) -> Tensor:
+    """A copy without history."""
+    return picture.detach().to(torch.float32, copy=True)
+
+
+def _stylize(
+    vgg: Features,
+    content: Tensor,
+    styles: list[Tensor],
+    options: StyleOptions,
+    masks: list[Tensor | None],
+    start: Tensor | None,
+    done: int,
+    progress: Callable[[StyleProgress], None] | None,
+) -> Tensor:
     colored, in_luminance = content, options.preserve_color == "luminance"
     if in_luminance:
         content = luminance(content).expand_as(content)
@@ -180,20 +205,27 @@ def stylize(
         return with_luminance(_resize(colored, _size(picture)), picture) if in_luminance else picture
 
     if options.steps > done:
-        _require_memory(vgg, content, options)
+        _require_memory(vgg, content, styles, masks, options)
     planned = stages(*_size(content), options)
-    pixels = None if start is None else 255 * (start if done else _resize(start, planned[0].size))
+    first = _first_picture(content, options) if start is None or done else _resize(start, _size(content))
+    pixels = 255 * start if start is not None and done else None
     curvature: Curvature | None = None
     began = time.monotonic()
-    for stage in [stage for stage in planned if stage.steps.stop > done] or planned[-1:]:
-        scaled = _resize(content, stage.size)
-        pixels = 255 * _first_picture(scaled, options) if pixels is None else _grown(pixels, content, scaled)
+    for stage in [stage for stage in planned if stage.steps[-1:] and stage.steps[-1] >= done] or planned[-1:]:
+        pixels = 255 * _resize(first, stage.size) if pixels is None else _grown(pixels, first, stage.size)
         steps = stage.steps[max(0, done - stage.steps.start) :]
         if not steps:
             break
-        loss = _Loss(vgg, scaled, [_shrink(style, stage.factor) for style in styles], masks, options)
-        whitening = curvature.whitening() if curvature is not None and options.optimizer == "lbfgs" else None
-        curvature = Curvature() if stage is not planned[-1] else None
+        scaled, shrunk = _resize(content, stage.size), [_shrink(style, stage.factor) for style in styles]
+        try:
+            loss = _Loss(vgg, scaled, shrunk, masks, options)
+        except PictureError as error:
+            if error.tensor is not None or stage.factor == 1:
+                raise
+            got = f"{stage.size[1]} × {stage.size[0]} at the coarsest"
+            raise OptionError(error.expected, got, "choose fewer scales", tensor="scales") from None
+        whitening = None if curvature is None else curvature.whitening()
+        curvature = Curvature() if options.optimizer == "lbfgs" and stage is not planned[-1] else None
         made = descend(loss, pixels, options.optimizer, whitening=whitening, curvature=curvature)
         for step, terms in zip(steps, made, strict=False):
             if progress is not None:
@@ -279,11 +311,11 @@ def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return interpolate(picture.detach(), size, mode="bicubic", antialias=True, align_corners=False)
 
 
-def _grown(pixels: Tensor, content: Tensor, scaled: Tensor) -> Tensor:
-    """A picture at another scale: what was painted is enlarged, the content's details are its own."""
-    if _size(pixels) == _size(scaled):
+def _grown(pixels: Tensor, first: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture at another scale: what was painted is enlarged, the details of the first picture are its own."""
+    if _size(pixels) == size:
         return pixels.clone()
-    return 255 * scaled + _resize(pixels - 255 * _resize(content, _size(pixels)), _size(scaled))
+    return 255 * _resize(first, size) + _resize(pixels - 255 * _resize(first, _size(pixels)), size)
 
 
 def _shrink(style: Tensor, factor: float) -> Tensor:
@@ -313,9 +345,12 @@ def _check(
 
     count = len(styles)
     require(count > 0, "styles", "one style or more", "none")
-    require(len(masks) == count, "masks", f"one for each of {count} styles", len(masks))
+    require(len(masks) == count, "masks", f"one for each style, {count}", len(masks))
     weights = options.style_weights
-    require(weights is None or len(weights) == count, "style_weights", f"one for each of {count} styles", weights)
+    require(weights is None or len(weights) == count, "style_weights", f"one for each style, {count}", weights)
+    for name, layers in (("content_layers", options.content_layers), ("style_layers", options.style_layers)):
+        require(isinstance(layers, Mapping), name, "weights by layer", type(layers).__name__)
+    require(0 <= options.seed < 2**63, "seed", "a seed from 0 to 2⁶³ − 1", options.seed)
     require(options.steps >= 0, "steps", "0 steps or more", options.steps)
     require(0 <= done <= options.steps, "done", f"0 to {options.steps} steps", done)
     require(options.scales is None or options.scales >= 1, "scales", "1 scale or more", options.scales)
@@ -332,61 +367,95 @@ def _check(
     numbers += [
         weight for layers in (options.content_layers, options.style_layers) for weight in layers.values() if weight
     ]
-    require(all(map(math.isfinite, numbers)), "weights", "finite numbers", numbers)
+    accepted = all(math.isfinite(number) and number >= 0 for number in numbers)
+    require(accepted, "weights", "finite numbers from 0 up", numbers)
     for name, picture, channels in (
         ("content", content, 3),
         *((f"styles[{index}]", style, 3) for index, style in enumerate(styles)),
         *((f"masks[{index}]", mask, 1) for index, mask in enumerate(masks)),
         ("start", start, 3),
     ):
-        if picture is not None and (picture.ndim != 4 or picture.shape[:2] != (1, channels)):
+        if picture is None:
+            continue
+        if not isinstance(picture, Tensor) or not picture.is_floating_point():
+            kind = str(picture.dtype) if isinstance(picture, Tensor) else type(picture).__name__
+            raise PictureError("a floating tensor in [0, 1]", kind, "convert it", tensor=name)
+        if picture.ndim != 4 or picture.shape[:2] != (1, channels) or not picture.numel():
             shape = tuple(picture.shape)
             raise PictureError(f"shape (1, {channels}, H, W)", shape, "reorder or convert it", tensor=name)
+        least, most = (float(bound) for bound in picture.detach().aminmax())
+        if not math.isfinite(least + most) or max(-least, most) > (1.001 if channels == 1 else FARTHEST):
+            raise PictureError(
+                "values in [0, 1]", f"{least:.4g} to {most:.4g}", "divide by 255, or mend it", tensor=name
+            )
     for index, mask in enumerate(masks):
-        if mask is not None and not mask.any():
-            raise PictureError("some white", "an empty mask", "leave the style out", tensor=f"masks[{index}]")
+        if mask is not None and (mask.min() < 0 or not mask.any()):
+            seen = "an empty mask" if mask.min() >= 0 else "values below 0"
+            raise PictureError("some white", seen, "leave the style out", tensor=f"masks[{index}]")
 
 
-def _require_memory(vgg: Features, content: Tensor, options: StyleOptions) -> None:
-    """Refuse a size whose transfer would not fit, and tell one that would."""
-    available = available_memory(content.device)
-    if available is None:
-        return
+def _require_memory(
+    vgg: Features, content: Tensor, styles: Sequence[Tensor], masks: Sequence[Tensor | None], options: StyleOptions
+) -> None:
+    """Refuse sizes whose transfer would not fit, and tell one that would."""
     height, width = _size(content)
-    needed = height * width * bytes_per_pixel(vgg, content.device, options)
-    if needed > available:
-        share = math.sqrt(available / needed)
-        fitting = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
-        cure = fitting if options.precision == "bf16" else f"{fitting}, or the precision bf16"
-        expected = f"a transfer in the {available / 1e9:.1f} GB left"
-        raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
+    largest = max(style.shape[2] * style.shape[3] for style in styles)
+    masked = sum(mask is not None for mask in masks)
+    for device, (each, each_of_style) in memory_per_pixel(vgg, content.device, options, masked).items():
+        available = available_memory(device)
+        if available is None:
+            continue
+        needed = OVERHEAD + max(height * width * each, largest * each_of_style)
+        if needed > available:
+            share = math.sqrt(max(0.0, available - OVERHEAD) / (needed - OVERHEAD))
+            if largest * each_of_style > height * width * each:
+                cure = "choose smaller styles"
+            else:
+                cure = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
+                cure += "" if options.precision == "bf16" else ", or the precision bf16"
+            expected = f"a transfer in the {available / 1e9:.1f} GB left on {device}"
+            raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
 
 
-def bytes_per_pixel(vgg: Features, device: torch.device, options: StyleOptions) -> float:
-    """What a transfer takes for each pixel at its peak, found on two small pictures.
+def memory_per_pixel(
+    vgg: Features, device: torch.device, options: StyleOptions, masks: int = 0
+) -> dict[torch.device, tuple[float, float]]:
+    """Bytes that a transfer takes on each device for a pixel of the result, and of a style; from two small pictures.
 
-    Most is kept for the gradient; the largest activation lives up to three times more while its gradient
-    is made; L-BFGS keeps up to a hundred pairs of pictures, Adam two.
+    Most is kept for the gradient, with a copy of each style layer for each mask; the largest activation lives up to
+    three times more while its gradient is made; L-BFGS keeps up to a hundred pairs of pictures, Adam two. Styles are
+    looked at alone, without a gradient.
     """
-    layers = tuple(dict.fromkeys((*options.content_layers, *options.style_layers)))
-    small, large = (_kept_for_gradient(vgg, device, layers, side, options.precision) for side in PROBES)
-    pixels = PROBES[1] ** 2 - PROBES[0] ** 2
+    probes = [_kept_for_gradient(vgg, device, side, options) for side in PROBES]
+    area = PROBES[1] ** 2 - PROBES[0] ** 2
     pictures = 2 * min(options.steps, 100) + 6 if options.optimizer == "lbfgs" else 6
-    return (sum(large) - sum(small) + 3 * (max(large) - max(small))) / pixels + 12 * pictures
+    found = {}
+    for place in probes[1]:
+        (small, small_taken), (large, large_taken) = (probe[place] for probe in probes)
+        grown = [after - before for before, after in zip(small, large, strict=True)]  # weights are no larger
+        widest = max(grown) / area
+        kept = (sum(grown) + masks * (large_taken - small_taken)) / area + 3 * widest
+        found[place] = (MARGIN * kept + (12 * pictures if place == device else 0), MARGIN * 3 * widest)
+    return found
 
 
 def _kept_for_gradient(
-    vgg: Features, device: torch.device, layers: Sequence[str], side: int, precision: Precision
-) -> list[int]:
-    """Bytes of each tensor that a forward pass keeps."""
-    kept: dict[int, int] = {}
+    vgg: Features, device: torch.device, side: int, options: StyleOptions
+) -> dict[torch.device, tuple[list[int], int]]:
+    """By device, bytes of each tensor that a forward pass keeps, and of the style layers' activations."""
+    kept: dict[torch.device, dict[int, int]] = defaultdict(dict)
 
     def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        kept[tensor.device][tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     picture = torch.zeros(1, 3, side, side, device=device, requires_grad=True)
+    layers = tuple(dict.fromkeys((*options.content_layers, *options.style_layers)))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        activations = _activations(vgg, picture, layers, precision)
+        activations = _activations(vgg, picture, layers, options.precision)
+    taken = {
+        place: sum(activations[layer].nbytes for layer in options.style_layers if activations[layer].device == place)
+        for place in kept
+    }
     del activations  # which kept the storages apart
-    return list(kept.values())
+    return {place: (list(storages.values()), taken[place]) for place, storages in kept.items()}
