@@ -10,6 +10,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import safetensors.numpy
 
@@ -22,6 +23,7 @@ from vggquant.errors import ContainerError, StorageError
 from vggquant.palette import dequantize
 from vggquant.sources import embedded_path
 from vggquant.storage import read_file
+from vggquant.tensors import split_file
 from vggquant.weights import QuantizedWeights
 
 RECORDED = json.loads((GOLDEN / "golden.json").read_text())
@@ -273,3 +275,87 @@ def test_every_flipped_bit_of_the_embedded_header_is_refused() -> None:
             with pytest.raises(ContainerError):
                 from_bytes(data)
             data[place] ^= 1 << bit
+
+
+def changed(
+    change: Callable[[dict[str, Any], dict[str, Any]], object], data: bytes | None = None
+) -> npt.NDArray[np.uint8]:
+    """A file whose header is changed, with checksums made right."""
+    header, metadata, body = unseal(data or (GOLDEN / "planes-3.safetensors").read_bytes())
+    change(header, metadata)
+    return np.frombuffer(reseal(header, metadata, body), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "wrong", "expected"),
+    [
+        ((), "architecture", "vgg12", "architecture: expected one of vgg11, vgg13, vgg16, vgg19, got vgg12"),
+        ((), "architecture", None, "architecture: expected one of vgg11, vgg13, vgg16, vgg19, got None"),
+        ((), "preprocessing", "keras", "preprocessing: expected caffe or torch, got keras"),
+        ((), "attribution", 3, "attribution: expected a text or null, got 3"),
+        ((), "changes", [], "changes: expected a text or null, got []"),
+        ((), "layers", [], "layers: expected layers, got []"),
+        ((), "provenance", "x", "provenance: expected folded_batch_norm, layout and sha256, got x"),
+        (("provenance",), "sha256", "A" * 64, "provenance: expected folded_batch_norm, layout and sha256"),
+        (("provenance",), "layout", 1, "provenance: expected folded_batch_norm, layout and sha256"),
+        (("provenance",), "folded_batch_norm", 1, "provenance: expected folded_batch_norm, layout and sha256"),
+        ((), "format_version", None, "format_version: expected a whole number, got None"),
+        ((), "format_version", 0, "format_version: expected a whole number, got 0"),
+        (("layers", LAYER), "bits", 0, "conv1_1.bits: expected an integer from 1 to 8, got 0"),
+        (("layers", LAYER), "coding", "zip", "conv1_1.coding: expected planes or huffman, got zip"),
+        (("layers", LAYER), "shape", [64, 3, 3], "conv1_1.shape: expected [64, 3, 3, 3], got [64, 3, 3]"),
+        (("layers", LAYER), "sqnr_db", 3, "conv1_1.sqnr_db: expected a number or null, got 3"),
+        (("layers",), LAYER, 3, "conv1_1: expected an entry, got int"),
+    ],
+)
+def test_wrong_fields_are_named(where: tuple[str, ...], key: str, wrong: object, expected: str) -> None:
+    def change(_: dict[str, Any], metadata: dict[str, Any]) -> None:
+        for part in where:
+            metadata = metadata[part]
+        metadata[key] = wrong
+
+    with pytest.raises(ContainerError) as caught:
+        from_bytes(changed(change))
+    assert str(caught.value).startswith(expected)
+    assert str(caught.value).endswith("; the file is damaged, get it again")
+
+
+@pytest.mark.parametrize("wrong", [3, 3.5, "4", None, True])
+def test_a_wrong_number_of_codes_a_byte_is_named(wrong: object) -> None:
+    data = (GOLDEN / "huffman-2.safetensors").read_bytes()
+    with pytest.raises(ContainerError, match=r"conv1_1\.codes_per_byte: expected one of \(1, 2, 4\), got"):
+        from_bytes(changed(lambda _, metadata: metadata["layers"][LAYER].update(codes_per_byte=wrong), data))
+
+
+@pytest.mark.parametrize("wrong", [3, "ab", {"0": 0, "1": 256}, None, [0], [0, 256, 256], [0, True]])
+def test_offsets_of_another_form_are_named(wrong: object) -> None:
+    with pytest.raises(ContainerError, match=r"conv1_1\.bias: expected two offsets"):
+        from_bytes(changed(lambda header, _: header["conv1_1.bias"].update(data_offsets=wrong)))
+
+
+def test_what_is_just_within_bounds_is_read() -> None:
+    one = np.frombuffer(rebuilt(weight_codebook=ASCENDING[:1], weight_codes=np.zeros(648, np.uint8)), np.uint8)
+    assert set(dequantize(from_bytes(one).layers[LAYER].weight).flat) == {ASCENDING[0]}
+    many = {f"t{index}": np.zeros([1] * 8, np.float32) for index in range(256)}
+    assert len(split_file(np.frombuffer(safetensors.numpy.save(many), np.uint8))[1]) == 256
+    split_file(np.frombuffer(safetensors.numpy.save({}), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            '\\"changes\\":\\"none\\",\\"format_version\\":1',
+            '\\"format_version\\":1,\\"changes\\":\\"none\\"',
+            "canonical",
+        ),
+        ('\\"bits\\":3', '\\"bits\\": 3', "canonical"),
+        ('\\"none\\"', '\\"\\ud800\\"', "JSON in UTF-8"),
+    ],
+)
+def test_metadata_of_another_form_is_refused(old: str, new: str, expected: str) -> None:
+    header, metadata, body = unseal((GOLDEN / "planes-3.safetensors").read_bytes())
+    data = reseal(header, metadata, body, lambda text: text.replace(old.encode(), new.encode(), 1))
+    assert data != reseal(header, metadata, body)
+    with pytest.raises(ContainerError, match=expected):
+        from_bytes(np.frombuffer(data, np.uint8))

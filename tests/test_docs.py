@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bench import tables
+from bench.fidelity import WITHIN, against_known
 from tests.conftest import GOLDEN
 from vggquant import cli
 from vggquant.budget import SENSITIVITY
@@ -23,6 +24,14 @@ from vggquant.storage import read_file, sha256
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 README = (ROOT / "README.md").read_text()
+
+
+def test_the_rows_of_plain_k_means_come_out() -> None:
+    files = json.loads((ROOT / "bench" / "results" / "fidelity.json").read_text())["files"]
+    off = against_known(files)
+    assert max(off.values()) <= WITHIN
+    files[1]["gram_error"]["relu3_1"] *= 1.1
+    assert max(against_known(files).values()) > WITHIN
 
 
 def block(text: str, kind: str) -> str:

@@ -152,6 +152,11 @@ def test_from_coarse_to_fine() -> None:
     assert result.shape == content.shape
     assert [tuple(picture.shape[2:]) for picture in made] == [(10, 8)] * 4 + [(20, 15)] * 9 + [(40, 30)] * 18
     assert [report.detail for report in seen[::10]] == ["8 × 10", "15 × 20", "30 × 40", "30 × 40"]
+    lefts = [report.left / report.elapsed for report in seen if report.left is not None]
+    works = [4 * 80, 4 * 80 + 9 * 300, 4 * 80 + 9 * 300 + 18 * 1200]
+    assert lefts[3] == pytest.approx((works[2] - works[0]) / works[0])
+    assert lefts[12] == pytest.approx((works[2] - works[1]) / works[1])
+    assert lefts[-1] == 0
     # what was painted at a size is taken to the next, where the content's own details are
     painted = made[12] - style_module._resize(content, (20, 15))
     assert torch.allclose(made[13], content + style_module._resize(painted, (40, 30)), atol=1e-3)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from vggquant.storage import PathLike
 
 DEFAULTS = StyleOptions()
 MAX_TEXT = 4000  # characters of a line
+BAR = 5  # columns of a progress bar, which leaves room for what is said
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -390,14 +392,16 @@ def progress_bar(label: str) -> Iterator[ProgressCallback | None]:
             nonlocal first
             if not bars:
                 first = progress.done - 1
-                options: dict[str, Any] = {"show_pos": True, "item_show_func": lambda item: item or "", "width": 10}
+                options: dict[str, Any] = {"show_pos": True, "show_eta": progress.left is None, "width": BAR}
+                options["item_show_func"] = lambda item: item or ""
                 bar = click.progressbar(length=progress.total, label=label, file=sys.stderr, **options)
                 bars.append(stack.enter_context(bar))
             values = " ".join(f"{name} {value:.3g}" for name, value in progress.values.items() if name != "loss")
             rate = f"{(progress.done - first) / max(progress.elapsed, 1e-3):.3g}/s"
-            bars[0].update(
-                progress.done - bars[0].pos, " ".join(filter(None, (printable(progress.detail, 60), values, rate)))
-            )
+            left = "" if progress.left is None else f"{progress.left // 60:.0f}:{progress.left % 60:02.0f}"
+            text = " ".join(filter(None, (left, rate, progress.detail, values)))
+            room = shutil.get_terminal_size().columns - len(label) - 2 * len(str(progress.total)) - BAR - 10
+            bars[0].update(progress.done - bars[0].pos, printable(text, max(room, 10)))
 
         yield show
 

@@ -17,6 +17,7 @@ class Progress:
         elapsed: Seconds since the start.
         detail: What the last step was about, for instance a layer and its width.
         values: Figures of the last step by name, for instance loss terms.
+        left: Seconds that the rest will take, where that is not in proportion to the steps.
     """
 
     task: str
@@ -25,6 +26,7 @@ class Progress:
     elapsed: float
     detail: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    left: float | None = None
 
 
 ProgressCallback = Callable[[Progress], None]

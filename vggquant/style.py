@@ -210,7 +210,8 @@ def _stylize(
     first = _first_picture(content, options) if start is None or done else _resize(start, _size(content))
     pixels = 255 * start if start is not None and done else None
     curvature: Curvature | None = None
-    began = time.monotonic()
+    whole = sum(math.prod(stage.size) * sum(step >= done for step in stage.steps) for stage in planned)
+    worked, began = 0, time.monotonic()
     for stage in [stage for stage in planned if stage.steps[-1:] and stage.steps[-1] >= done] or planned[-1:]:
         pixels = 255 * _resize(first, stage.size) if pixels is None else _grown(pixels, first, stage.size)
         steps = stage.steps[max(0, done - stage.steps.start) :]
@@ -228,10 +229,11 @@ def _stylize(
         curvature = Curvature() if options.optimizer == "lbfgs" and stage is not planned[-1] else None
         made = descend(loss, pixels, options.optimizer, whitening=whitening, curvature=curvature)
         for step, terms in zip(steps, made, strict=False):
+            worked += math.prod(stage.size)
             if progress is not None:
                 size, elapsed = f"{stage.size[1]} × {stage.size[0]}", time.monotonic() - began
-                picture = partial(shown, pixels)
-                progress(StyleProgress("stylize", step + 1, options.steps, elapsed, size, terms, picture=picture))
+                left, picture = elapsed * (whole - worked) / worked, partial(shown, pixels)
+                progress(StyleProgress("stylize", step + 1, options.steps, elapsed, size, terms, left, picture=picture))
     assert pixels is not None
     return shown(pixels)
 
