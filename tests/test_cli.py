@@ -499,12 +499,12 @@ def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
 
 def test_a_terminal_of_80_columns_sees_a_transfers_progress(pictures: Path) -> None:
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
-    given = ("--steps", "40", "--size", "256", "--style-size", "64")
+    given = ("--steps", "40", "--size", "100", "--style-size", "64")
     code, _, shown = on_a_terminal("stylize", content, style, "-o", out, *given)
     assert code == 0
     lines = [re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", line) for line in shown.decode().split("\r")]
     last = next(line for line in reversed(lines) if "40/40" in line)
-    assert re.search(r"0:00 [\d.]+/s 256 × \d+ content [\d.e+-]+ style [\d.e+-]+", last)
+    assert re.search(r"0:00 [\d.]+/s 100 × \d+ content [\d.e+-]+ style [\d.e+-]+", last)
     assert all(len(line.strip()) <= 80 for line in lines if "/40" in line)
 
 

@@ -136,7 +136,7 @@ def test_threads_follow_torch_and_change_nothing(threads: int, monkeypatch: pyte
 def photographs() -> list[torch.Tensor]:
     pictures = [natural_picture(name) for name in ("astronaut", "coffee", "chelsea")]
     return [
-        torch.from_numpy(picture[60:188, 160:288].copy()).permute(2, 0, 1)[None].float() / 255 for picture in pictures
+        torch.from_numpy(picture[60:156, 160:256].copy()).permute(2, 0, 1)[None].float() / 255 for picture in pictures
     ]
 
 
@@ -149,7 +149,7 @@ def test_half_features_agree_to_their_accuracy() -> None:
             found = half(picture)
             for name, activation in activations.items():
                 assert relative_error(found[name].float(), activation) < (first if name == "relu1_1" else rest), name
-    assert max(float(activation.max()) for activation in expected[0].values()) > 5000
+    assert max(float(activation.max()) for activation in expected[0].values()) > 3000
 
 
 def test_float16_features_are_float32_and_their_gram_matrices_pass_float16() -> None:
