@@ -205,12 +205,12 @@ def compare(
             notes.append(PASTICHE_NOTE)
         restored = _restored(base)
         network = _network(restored, _needed(base))
-        painted: dict[str, Tensor] = {}
+        whole = _describe(base)
+        painter: _Painter | None = None
         if transfer:
             _require_transfer([base, *subjects])
-            with located(base.path):
-                painted[base.label] = _paint(network, painting, partial(tally, base.label))
-            best = picture_loss(network, painting["content"], [painting["style"]], painted[base.label], TRANSFER)
+            painter = _Painter(network, painting, tally)
+            whole = painter.judged(whole, base, network)
         rows = []
         for subject in subjects:
             if len(subject.convolutions) != len(base.convolutions):
@@ -221,24 +221,14 @@ def compare(
                 floats = _restored(subject)
             ours = _network(floats, _needed(subject))
             row = _measure(subject, floats, restored, ours, network, pictures, tally)
-            if transfer:
-                if row.sqnr_db is None and not any(row.feature_error.values()):  # the same weights, the same picture
-                    tally(subject.label, TRANSFER.steps)
-                    painted[subject.label] = painted[base.label]
-                else:
-                    with located(subject.path):
-                        painted[subject.label] = _paint(ours, painting, partial(tally, subject.label))
-                loss = picture_loss(network, painting["content"], [painting["style"]], painted[subject.label], TRANSFER)
-                row = dataclasses.replace(row, transfer_loss=loss, transfer_regret=loss / best)
-            rows.append(row)
-        whole = _describe(base)
+            rows.append(row if painter is None else painter.judged(row, subject, ours))
         made = {"command": _command(reference, files, widths, images, transfer, content, style, reading)}
-        if transfer:
-            whole = dataclasses.replace(whole, transfer_loss=best, transfer_regret=1.0)
+        if painter is not None:
             height, width = painting["content"].shape[2:]
             made["transfer"] = f"{TRANSFER.steps} steps at {width} × {height} pixels from the content"
         packed = tuple(labels[len(files) :])
         sums = {name: sha256(picture.contiguous().numpy()) for name, picture in pictures.items()}
+        painted = {} if painter is None else painter.painted
         return Comparison(whole, tuple(rows), tuple(notes), packed, sums, {**made, **_versions()}, painted, painting)
 
 
@@ -480,8 +470,28 @@ def _require_transfer(subjects: Sequence[_Subject]) -> None:
             )
 
 
-def _paint(network: VGG, painting: Mapping[str, Tensor], tally: Callable[[], None]) -> Tensor:
-    return stylize(network, painting["content"], [painting["style"]], TRANSFER, progress=lambda _: tally())
+class _Painter:
+    """Paints the same picture with one network after another, the reference first, under which all are judged."""
+
+    def __init__(self, reference: VGG, sources: Mapping[str, Tensor], tally: _Tally) -> None:
+        self.reference, self.content, self.style = reference, sources["content"], sources["style"]
+        self.tally = tally
+        self.painted: dict[str, Tensor] = {}
+        self.best: float | None = None
+
+    def judged(self, row: Measured, subject: _Subject, network: VGG) -> Measured:
+        """A file's figures with the loss and the regret of its painting."""
+        if self.painted and row.sqnr_db is None and set(row.feature_error.values()) == {0.0}:
+            self.tally(row.label, TRANSFER.steps)
+            painted = next(iter(self.painted.values()))  # the same weights, the same picture
+        else:
+            with located(subject.path):
+                count = partial(self.tally, row.label)
+                painted = stylize(network, self.content, [self.style], TRANSFER, progress=lambda _: count())
+        self.painted[row.label] = painted
+        loss = picture_loss(self.reference, self.content, [self.style], painted, TRANSFER)
+        self.best = loss if self.best is None else self.best
+        return dataclasses.replace(row, transfer_loss=loss, transfer_regret=loss / self.best)
 
 
 def _command(
