@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import atheris
 
@@ -23,6 +24,7 @@ with atheris.instrument_imports(include=["vggquant"]):
 
     from tests.conftest import random_layers
     from tests.fuzz import SEEDS, WrongEndError, judge
+    from vggquant import container
     from vggquant.arch import ARCHITECTURES
     from vggquant.errors import VggQuantError
     from vggquant.layouts import read_layout, write_layout
@@ -32,8 +34,26 @@ VGG11 = ARCHITECTURES["vgg11"]
 
 
 def try_packed(data: bytes) -> None:
-    """A packed file; checksums are not made right, see `tests.fuzz` for those."""
-    judge(data, resealed=True)
+    """A packed file whose checksums are taken as right, so that what is behind them is reached."""
+    with mock.patch.object(container, "_check_seal"), mock.patch.object(container, "_crc32", Anything):
+        judge(data, resealed=True)
+
+
+class Anything(str):
+    """Any checksum."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: object) -> Anything:
+        return super().__new__(cls)
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    def __ne__(self, _: object) -> bool:
+        return False
+
+    __hash__ = str.__hash__
 
 
 def try_import(data: bytes) -> None:

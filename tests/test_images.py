@@ -223,3 +223,19 @@ def test_grey_pictures_have_no_colours_to_match() -> None:
     grey = luminance(photograph("astronaut")).expand(1, 3, 64, 96)
     assert match_colors(grey, photograph("coffee")).isfinite().all()
     assert torch.allclose(match_colors(photograph("coffee"), grey).std(1), torch.tensor(0.0), atol=1e-3)
+
+
+def test_whatever_a_decoder_raises_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+
+    def stumble(*_: object) -> None:
+        raise TypeError("Missing dimensions")
+
+    for name in ("convert", "getexif"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Image.Image, name, stumble)
+            if name == "convert":
+                with pytest.raises(PictureError, match="an undamaged picture, got Missing dimensions"):
+                    read_picture(tmp_path / "x.png")
+            else:
+                assert read_picture(tmp_path / "x.png").pixels.shape == (1, 3, 9, 9)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +18,11 @@ import safetensors.numpy
 import torch
 
 from tests.conftest import GOLDEN, random_layers
-from vggquant import weightfiles
+from tests.fuzz import reseal, unseal
+from vggquant import storage
 from vggquant.arch import ARCHITECTURES
-from vggquant.errors import SourceError
+from vggquant.errors import ContainerError, SourceError
+from vggquant.inspection import info, verify
 from vggquant.layouts import write_layout
 from vggquant.sources import describe, read_source
 from vggquant.weights import FloatWeights, Provenance
@@ -119,13 +124,6 @@ def test_attribution_is_recorded_only_where_known(
     assert read_source(written(weights, tmp_path / "x"), upto="relu1_1").weights.provenance.attribution == attribution
 
 
-def test_archives_are_bound_by_size_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved({"conv1_1.weight": torch.zeros(999)}, tmp_path / "x.pth")
-    monkeypatch.setattr(weightfiles, "MAX_FILE_BYTES", 3000)
-    with pytest.raises(SourceError, match="or over 3000 bytes; get it again"):
-        read_source(path)
-
-
 def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     path = saved({"conv1_1.weight": torch.zeros(999)}, tmp_path / "x.pth")
     data = bytearray(path.read_bytes())
@@ -134,3 +132,42 @@ def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(SourceError, match=r"got a damaged member x/data/0; get it again"):
         read_source(path)
+
+
+def test_a_file_of_zeros_is_refused_by_its_first_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(10**9)
+    filled: list[int] = []
+    original = storage._fill
+
+    def fill(file: Any, part: storage.Bytes) -> bool:
+        filled.append(part.size)
+        return original(file, part)
+
+    monkeypatch.setattr(storage, "_fill", fill)
+    for read in (read_source, verify, info):
+        with pytest.raises(ContainerError, match="expected a safetensors file, got bytes beginning"):
+            read(tmp_path / "x")
+    assert sum(filled) <= 3 * storage.HEAD_BYTES
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+def test_texts_that_no_file_should_pass_on_are_refused(text: str, tmp_path: Path) -> None:
+    header, metadata, body = unseal((GOLDEN / "planes-3.safetensors").read_bytes())
+    metadata["attribution"] = text
+    (tmp_path / "x").write_bytes(reseal(header, metadata, body))
+    with pytest.raises(ContainerError):
+        read_source(tmp_path / "x")
+
+
+def test_a_folder_that_does_not_flush_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.fsync
+
+    def flush(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no")
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    storage.write_file(tmp_path / "x", [b"new"])
+    assert (tmp_path / "x").read_bytes() == b"new"

@@ -36,16 +36,21 @@ force_option = click.option("--force", is_flag=True, help="Replace an existing o
 class Command(click.Group):
     """Turns errors into one line and an exit code: 1 refused, 2 usage, 130 interrupted."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        got = "a closed one"
+        try:
+            if sys.stdout is not None:
+                return super().main(*arguments, **options)
+        except OSError as error:  # click itself ends quietly when a pipe is closed
+            got = error.strerror or str(error)
+        echo(f"Error: standard output: expected to take text, got {got}; check where it goes", err=True)
+        sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
             return result
-        except BrokenPipeError:  # click ends quietly when a pipe is closed
-            raise
-        except OSError as error:
-            echo(f"Error: standard output: expected to take text, got {error.strerror}; check where it goes", err=True)
-            ctx.exit(1)
         except OptionError as error:
             echo(f"Error: {error}", err=True)
             ctx.exit(2)

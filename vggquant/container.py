@@ -22,7 +22,7 @@ from vggquant.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, Encoded
 from vggquant.errors import ContainerError, located
 from vggquant.palette import PalettizedTensor
 from vggquant.storage import HEAD_BYTES, Chunk, PathLike, read_file, write_file
-from vggquant.tensors import Bytes, JsonObject, RawTensor, is_count, join_file, parse_json, split_file
+from vggquant.tensors import Bytes, JsonObject, RawTensor, check_header, is_count, join_file, parse_json, split_file
 from vggquant.weights import Provenance, QuantizedLayer, QuantizedWeights
 
 KEY = "vggquant"  # the metadata key that marks a packed file
@@ -106,14 +106,19 @@ def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> Quanti
         OptionError: The architecture or the file has no layer `upto`.
     """
     with located(path):
-        data = read_file(path, None if upto is None else lambda data: _extent(data, upto))
+        data = read_file(path, lambda data: _extent(data, upto))
         return _check(_parse(data, upto), threads)
 
 
 def _extent(data: Bytes, upto: str | None) -> int:
     """How much of a file the layers up to `upto` need, by its first `HEAD_BYTES`."""
-    header_bytes = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    return data.size if header_bytes > HEAD_BYTES else _parse(data, upto).end
+    header = check_header(data)
+    return data.size if upto is None or header.size > HEAD_BYTES else _parse(data, upto).end
+
+
+def whole_packed(data: Bytes) -> int:
+    """For `read_file`: the size of a file that begins as a packed one does."""
+    return _extent(data, None)
 
 
 def from_bytes(data: Bytes) -> QuantizedWeights:
@@ -269,7 +274,7 @@ def _check_fields(metadata: JsonObject) -> None:
     require("architecture", f"one of {', '.join(ARCHITECTURES)}", _one_of(metadata["architecture"], ARCHITECTURES))
     require("preprocessing", "caffe or torch", _one_of(metadata["preprocessing"], PREPROCESSINGS))
     for key in ("attribution", "changes"):
-        require(key, "a text or null", metadata[key] is None or type(metadata[key]) is str)
+        require(key, "a text or null", metadata[key] is None or _is_text(metadata[key]))
     require("layers", "layers", type(metadata["layers"]) is dict)
     source = metadata["provenance"]
     require(
@@ -278,7 +283,7 @@ def _check_fields(metadata: JsonObject) -> None:
         type(source) is dict
         and set(source) == {"folded_batch_norm", "layout", "sha256"}
         and type(source["folded_batch_norm"]) is bool
-        and type(source["layout"]) is str
+        and _is_text(source["layout"])
         and type(source["sha256"]) is str
         and re.fullmatch("[0-9a-f]{64}", source["sha256"]) is not None,
     )
@@ -320,6 +325,10 @@ def _take(tensors: dict[str, RawTensor], name: str, dtype: str) -> RawTensor:
 def _require_shape(tensor: RawTensor, expected: tuple[int, ...], name: str) -> None:
     if tensor.shape != expected:
         raise ContainerError(f"shape {expected}", tensor.shape, _AGAIN, tensor=name)
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and "\0" not in value
 
 
 def _one_of(value: object, allowed: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,7 +223,9 @@ def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
             raise PictureError(f"a picture ({', '.join(READABLE)})", "something else", "convert it to PNG") from None
         except Image.DecompressionBombError:
             raise PictureError(too_large, "far more", "reduce it first") from None
-        except (OSError, SyntaxError, ValueError) as error:
+        except PictureError:
+            raise
+        except Exception as error:  # Pillow's decoders raise whatever they stumble over
             raise PictureError("an undamaged picture", f"{error}", "get it again") from None
 
 
@@ -234,5 +235,5 @@ def _upright(image: Image.Image) -> Image.Image:
 
     try:
         return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, struct.error):
+    except Exception:  # as above; what is wrong with the pixels shows when they are read
         return image

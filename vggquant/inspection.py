@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vggquant.coding import decode_codes
-from vggquant.container import from_bytes
+from vggquant.container import from_bytes, whole_packed
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.palette import dequantize, energies, sqnr_from_energies
 from vggquant.sources import Source, read_source, resolve
@@ -141,8 +141,8 @@ def info(path: PathLike, *, wheel: bool = False) -> FileInfo:
         VggQuantError: No such file, or not a sound packed file.
     """
     path = resolve(path)
-    data = read_file(path)
     with located(path):
+        data = read_file(path, whole_packed)
         return describe_file(from_bytes(data), [data], wheel=wheel)
 
 
@@ -187,8 +187,8 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
         VggQuantError: The file is not sound, or the source is of another architecture.
     """
     path = resolve(path)
-    data = read_file(path)
     with located(path):
+        data = read_file(path, whole_packed)
         weights = from_bytes(data)
         for name, layer in weights.layers.items():
             with located(tensor=name):

@@ -17,7 +17,7 @@ from vggquant.container import KEY, from_bytes
 from vggquant.errors import OptionError, SourceError, located
 from vggquant.layouts import LAYOUTS, Layout, read_layout
 from vggquant.storage import PathLike, read_file, sha256
-from vggquant.weightfiles import WeightFile, read_weightfile
+from vggquant.weightfiles import WeightFile, check_start, read_weightfile
 from vggquant.weights import FloatLayer, FloatWeights, Provenance, QuantizedWeights
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
@@ -123,8 +123,8 @@ def read_source(
     _one_of("layout", layout, LAYOUTS)
     _one_of("preprocessing", preprocessing, PREPROCESSINGS)
     path = resolve(path)
-    data = read_file(path)
     with located(path):
+        data = read_file(path, check_start)
         file = read_weightfile(data)
         if KEY in file.metadata:
             packed = from_bytes(data)
@@ -142,7 +142,11 @@ def read_source(
                 "take torchvision's vgg16-397923af.pth or jcjohnson's vgg16-00b39a1b.pth",
             )
         if architecture is None and "architecture" in file.metadata:
-            architecture = _architecture(file.metadata["architecture"])
+            recorded = file.metadata["architecture"]
+            if recorded not in ARCHITECTURES:
+                cure = "the file's record is wrong, pass --arch"
+                raise SourceError(f"architecture {', '.join(ARCHITECTURES)}", recorded, cure)
+            architecture = ARCHITECTURES[recorded]
         reading = read_layout(
             file.tensors, layout=layout, architecture=architecture, upto=upto, ignore_extra=ignore_extra
         )

@@ -30,7 +30,7 @@ CONTENT_LAYER_WEIGHT = 0.01
 NARROWEST = 32  # shorter side of the first scale, at least
 COARSEST = 128  # longest side of the first scale, about: what relu5_1 sees at once
 PROBES = (64, 128)  # sides of the pictures that memory is estimated by
-MARGIN, OVERHEAD = 1.1, 256e6  # of memory: a reserve, and bytes whatever the size
+MARGIN, OVERHEAD = 1.1, 320e6  # of memory: a reserve, and bytes whatever the size
 FARTHEST = 8.0  # how far colours may lie from 0; matched ones leave [0, 1], those of 0–255 were not divided
 _MEAN = (0.485, 0.458, 0.408)  # of ImageNet, RGB: what networks take for nothing
 

@@ -83,10 +83,11 @@ def split_file(data: Bytes) -> tuple[Bytes, dict[str, RawTensor], dict[str, str]
     Raises:
         ContainerError: Anything that is not a well-formed safetensors file within bounds.
     """
-    header = _header(data)
+    header = check_header(data)
     entries = parse_json(bytes(header[8:]).rstrip(b" "), "header")
     metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    texts = metadata.values() if isinstance(metadata, dict) else [None]
+    if not all(isinstance(text, str) and "\0" not in text for text in texts):
         raise ContainerError("strings", "something else", _AGAIN, tensor="__metadata__")
     if len(entries) > MAX_TENSORS:
         raise ContainerError(f"at most {MAX_TENSORS} tensors", len(entries), "this is no VGG file")
@@ -141,6 +142,7 @@ def parse_json(text: bytes, what: str) -> JsonObject:
         value = json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_count, parse_constant=_no_constant
         )
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # escapes may make half a character
     except (ValueError, RecursionError) as error:
         raise ContainerError("JSON in UTF-8", f"{error}", _AGAIN, tensor=what) from None
     if not isinstance(value, dict):
@@ -153,7 +155,12 @@ def is_count(value: object, below: int = 2**63) -> bool:
     return type(value) is int and 0 <= value < below
 
 
-def _header(data: Bytes) -> Bytes:
+def check_header(data: Bytes) -> Bytes:
+    """The header with its 8 bytes of length, if the file begins as a safetensors file does.
+
+    Raises:
+        ContainerError: It does not.
+    """
     start = bytes(data[:64])
     if start.startswith(b"version https://git-lfs"):
         raise ContainerError("weights", "a git-LFS pointer", "run git lfs pull")
