@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -171,3 +173,16 @@ def test_a_folder_that_does_not_flush_is_no_failure(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", flush)
     storage.write_file(tmp_path / "x", [b"new"])
     assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_members_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("x/data.pkl", bytes(1000))
+    data = (tmp_path / "x.pth").read_bytes()
+    begin, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    entry = data[begin:end]
+    directory = entry + entry.replace(b"x/data", b"y/data")
+    record = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2, 2, len(directory), begin, 0)
+    (tmp_path / "x.pth").write_bytes(data[:begin] + directory + record)
+    with pytest.raises(SourceError, match="got members that overlap"):
+        read_source(tmp_path / "x.pth")
