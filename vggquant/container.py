@@ -116,11 +116,6 @@ def _extent(data: Bytes, upto: str | None) -> int:
     return data.size if upto is None or header.size > HEAD_BYTES else _parse(data, upto).end
 
 
-def whole_packed(data: Bytes) -> int:
-    """For `read_file`: the size of a file that begins as a packed one does."""
-    return _extent(data, None)
-
-
 def from_bytes(data: Bytes) -> QuantizedWeights:
     """Take a whole packed file apart, see `read`; errors name no file."""
     return _check(_parse(data, None), threads=1)

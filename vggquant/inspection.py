@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vggquant.coding import decode_codes
-from vggquant.container import from_bytes, whole_packed
+from vggquant.container import from_bytes
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.palette import dequantize, energies, sqnr_from_energies
 from vggquant.sources import Source, read_source, resolve
 from vggquant.storage import Chunk, PathLike, read_file, sha256
+from vggquant.weightfiles import check_start
 from vggquant.weights import QuantizedLayer, QuantizedWeights
 
 PYPI_FILE_LIMIT = 100 * 2**20  # PyPI's limit per file today, https://docs.pypi.org/project-management/storage-limits
@@ -142,7 +143,7 @@ def info(path: PathLike, *, wheel: bool = False) -> FileInfo:
     """
     path = resolve(path)
     with located(path):
-        data = read_file(path, whole_packed)
+        data = read_file(path, check_start)
         return describe_file(from_bytes(data), [data], wheel=wheel)
 
 
@@ -188,7 +189,7 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
     """
     path = resolve(path)
     with located(path):
-        data = read_file(path, whole_packed)
+        data = read_file(path, check_start)
         weights = from_bytes(data)
         for name, layer in weights.layers.items():
             with located(tensor=name):
