@@ -10,11 +10,11 @@ from pathlib import Path
 
 from bench.evaluation import NAMES, evaluation_pictures
 from bench.machine import describe, save
-from vggquant.features import FeatureErrors, feature_errors
-from vggquant.inspection import info
-from vggquant.load import load_quantized_vgg
-from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
-from vggquant.packing import pack
+from vggquant.models.features import FeatureErrors, feature_errors
+from vggquant.models.load import load_quantized_vgg
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.packing.inspection import info
+from vggquant.packing.packer import pack
 
 LAYERS = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
 

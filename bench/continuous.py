@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.coding import decode_codes
-from vggquant.container import read
-from vggquant.sources import embedded_path
-from vggquant.weights import FloatLayer, FloatWeights
+from vggquant.codec.coding import decode_codes
+from vggquant.files.container import read
+from vggquant.files.sources import embedded_path
+from vggquant.files.weights import FloatLayer, FloatWeights
 
 Floats = npt.NDArray[np.float32]
 

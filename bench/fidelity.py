@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from bench.machine import describe, save
-from vggquant.comparison import TRANSFER, compare
-from vggquant.load import load_quantized_vgg
-from vggquant.report import contact_sheet
-from vggquant.style import picture_loss, stylize
+from vggquant.comparison.report import contact_sheet
+from vggquant.comparison.study import TRANSFER, compare
+from vggquant.models.load import load_quantized_vgg
+from vggquant.style.transfer import picture_loss, stylize
 
 ROOT = Path(__file__).parent.parent
 FIGURE = ROOT / "docs" / "fidelity.jpg"

@@ -27,9 +27,10 @@ import torch
 from torch import nn
 
 from bench.machine import RESULTS, describe, peak_memory, save, touch_memory
-from vggquant import container, load_quantized_vgg, pack, unpack
-from vggquant.arch import ARCHITECTURES
-from vggquant.palette import PalettizedTensor
+from vggquant import load_quantized_vgg, pack, unpack
+from vggquant.codec.palette import PalettizedTensor
+from vggquant.files import container
+from vggquant.networks.vgg import ARCHITECTURES
 
 WARM_ROUNDS, SLOW_ROUNDS, FRESH_ROUNDS, COLD_ROUNDS = 25, 3, 11, 7
 FLOAT32_BYTES = 80_097_536

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from bench.continuous import Floats, continuous_weights
 from bench.machine import describe, save
-from vggquant.kmeans import fit_codebook
-from vggquant.layouts import write_layout
-from vggquant.sources import describe as metadata
-from vggquant.storage import write_file
-from vggquant.weightfiles import write_safetensors
+from vggquant.codec.kmeans import fit_codebook
+from vggquant.files.layouts import write_layout
+from vggquant.files.sources import describe as metadata
+from vggquant.files.storage import write_file
+from vggquant.files.weightfiles import write_safetensors
 
 LAYERS = {"conv1_2": range(1, 9), "conv2_2": range(1, 9), "conv3_2": range(1, 9), "conv4_2": (8,)}
 ROUNDS = 3  # of ours against one of kmeans1d, which takes minutes
@@ -31,7 +31,7 @@ ROUNDS = 3  # of ours against one of kmeans1d, which takes minutes
 PACK = """
 import sys, time
 from bench.machine import peak_memory
-from vggquant.packing import pack
+from vggquant.packing.packer import pack
 start = time.perf_counter()
 pack(sys.argv[1], sys.argv[2], bits=8, jobs=int(sys.argv[3]), force=True)
 print(time.perf_counter() - start, peak_memory())

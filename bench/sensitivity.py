@@ -1,7 +1,7 @@
 """What style transfer sees of each layer's error at each width: `python -m bench.sensitivity`.
 
-Makes the table of `vggquant.budget`. On generated pictures, never on those that results are shown with, one
-layer at a time is palettized, and content, style and feature errors (`vggquant.features`) are measured behind
+Makes the table of `vggquant.packing.budget`. On generated pictures, never on those that results are shown with, one
+layer at a time is palettized, and content, style and feature errors (`vggquant.models.features`) are measured behind
 it. Their squares add up over layers nearly as if independent, and follow the noise that caused them.
 """
 
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from bench.machine import describe, save
-from vggquant.features import gram_matrix, relative_error
-from vggquant.load import load_quantized_vgg
-from vggquant.model import VGG
-from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
-from vggquant.palette import dequantize, energies, palettize
-from vggquant.pictures import generated_pictures
+from vggquant.codec.palette import dequantize, energies, palettize
+from vggquant.models.features import gram_matrix, relative_error
+from vggquant.models.load import load_quantized_vgg
+from vggquant.models.vgg import VGG
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.pictures.generated import generated_pictures
 
 PICTURES, SIDE = 12, 224
 WIDTHS = range(1, 8)

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import describe, save
-from vggquant.coding import CODINGS
-from vggquant.container import read
-from vggquant.inspection import info, verify
-from vggquant.packing import pack
-from vggquant.sources import embedded_path
-from vggquant.weights import restore
+from vggquant.codec.coding import CODINGS
+from vggquant.files.container import read
+from vggquant.files.sources import embedded_path
+from vggquant.files.weights import restore
+from vggquant.packing.inspection import info, verify
+from vggquant.packing.packer import pack
 
 FLOAT32_BYTES = 80_097_536
 

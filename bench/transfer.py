@@ -24,11 +24,11 @@ from torch import Tensor
 
 from bench.evaluation import photograph
 from bench.machine import describe, peak_memory, save, touch_memory
-from vggquant.images import read_picture
-from vggquant.model import CAFFE_MEAN, VGG
-from vggquant.options import PRECISIONS, Precision, StyleOptions
-from vggquant.painting import load_network
-from vggquant.style import StyleProgress, picture_loss, stylize
+from vggquant.models.vgg import CAFFE_MEAN, VGG
+from vggquant.pictures.files import read_picture
+from vggquant.style.options import PRECISIONS, Precision, StyleOptions
+from vggquant.style.painting import load_network
+from vggquant.style.transfer import StyleProgress, picture_loss, stylize
 
 STYLE = Path(__file__).parent.parent / "examples" / "swirl.jpg"
 STEP_SIDE, STEP_ROUNDS, STEPS_A_ROUND = 320, 5, 4

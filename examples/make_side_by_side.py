@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from vggquant.options import StyleOptions
-from vggquant.painting import paint
+from vggquant.style.options import StyleOptions
+from vggquant.style.painting import paint
 
 HERE = Path(__file__).parent
 HEIGHT, GAP = 260, 8

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner, Result
 
-from vggquant.arch import ARCHITECTURES, Architecture
 from vggquant.cli import cli
-from vggquant.packing import pack
-from vggquant.weights import FloatLayer
+from vggquant.files.weights import FloatLayer
+from vggquant.networks.vgg import ARCHITECTURES, Architecture
+from vggquant.packing.packer import pack
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -27,9 +27,9 @@ import numpy as np
 import safetensors.numpy
 
 from tests import reference
-from vggquant.container import from_bytes
+from vggquant.codec.palette import dequantize
 from vggquant.errors import VggQuantError
-from vggquant.palette import dequantize
+from vggquant.files.container import from_bytes
 
 GOLDEN = Path(__file__).parent / "golden"
 REGRESSIONS = Path(__file__).parent / "regressions"

@@ -24,11 +24,11 @@ with atheris.instrument_imports(include=["vggquant"]):
 
     from tests.conftest import random_layers
     from tests.fuzz import SEEDS, WrongEndError, judge
-    from vggquant import container
-    from vggquant.arch import ARCHITECTURES
     from vggquant.errors import VggQuantError
-    from vggquant.layouts import read_layout, write_layout
-    from vggquant.weightfiles import read_weightfile
+    from vggquant.files import container
+    from vggquant.files.layouts import read_layout, write_layout
+    from vggquant.files.weightfiles import read_weightfile
+    from vggquant.networks.vgg import ARCHITECTURES
 
 VGG11 = ARCHITECTURES["vgg11"]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggquant import budget
-from vggquant.arch import ARCHITECTURES
-from vggquant.budget import SENSITIVITY, Choice, choose_widths, parse_size, visible_loss
 from vggquant.errors import OptionError
+from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.packing import budget
+from vggquant.packing.budget import SENSITIVITY, Choice, choose_widths, parse_size, visible_loss
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 

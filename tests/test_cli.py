@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import GOLDEN, run
-from vggquant.container import read
-from vggquant.palette import dequantize
+from vggquant.codec.palette import dequantize
+from vggquant.files.container import read
 
 SMALL = GOLDEN / "planes-4.safetensors"
 
@@ -165,7 +165,7 @@ def test_names_with_terminal_escapes_are_shown_harmless(tmp_path: Path) -> None:
 def test_texts_of_strangers_are_shown_harmless(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from vggquant.container import write
+    from vggquant.files.container import write
 
     weights = read(SMALL)
     hostile = replace(weights.provenance, layout="\x1b[31m\n", attribution="\x1b[2J", changes="a\rb")
@@ -464,7 +464,7 @@ def test_running_out_of_memory_is_one_line(pictures: Path, monkeypatch: pytest.M
     def exhaust(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("vggquant.painting.stylize", exhaust)
+    monkeypatch.setattr("vggquant.style.painting.stylize", exhaust)
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out)
     assert result.exit_code == 1

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from vggquant.coding import CODES_PER_BYTE, PLANES, Coding, EncodedCodes, decode_codes, encode_codes, planes_size
+from vggquant.codec.coding import CODES_PER_BYTE, PLANES, Coding, EncodedCodes, decode_codes, encode_codes, planes_size
 from vggquant.errors import ContainerError, OptionError
 
 WIDTHS = st.integers(1, 8)

@@ -13,15 +13,15 @@ from PIL import Image
 
 from tests.conftest import natural_picture, random_layers, run
 from vggquant import compare, pack, unpack
-from vggquant import comparison as comparison_module
-from vggquant.arch import ARCHITECTURES
-from vggquant.comparison import PIXELS, SCIKIT_IMAGE, Comparison, named_pictures
+from vggquant.comparison import study as comparison_module
+from vggquant.comparison.study import PIXELS, SCIKIT_IMAGE, Comparison, named_pictures
 from vggquant.errors import ContainerError, OptionError, PictureError, SourceError
-from vggquant.features import relative_error
-from vggquant.layouts import write_layout
-from vggquant.load import load_quantized_vgg
-from vggquant.options import StyleOptions
-from vggquant.weightfiles import write_safetensors
+from vggquant.files.layouts import write_layout
+from vggquant.files.weightfiles import write_safetensors
+from vggquant.models.features import relative_error
+from vggquant.models.load import load_quantized_vgg
+from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.style.options import StyleOptions
 
 
 @pytest.fixture

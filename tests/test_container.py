@@ -18,13 +18,13 @@ from tests import reference
 from tests.conftest import GOLDEN
 from tests.fuzz import reseal, unseal
 from tests.golden.make import digests
-from vggquant.container import from_bytes, read, to_bytes, write
+from vggquant.codec.palette import dequantize
 from vggquant.errors import ContainerError, StorageError
-from vggquant.palette import dequantize
-from vggquant.sources import embedded_path
-from vggquant.storage import read_file
-from vggquant.tensors import split_file
-from vggquant.weights import QuantizedWeights
+from vggquant.files.container import from_bytes, read, to_bytes, write
+from vggquant.files.safetensors import split_file
+from vggquant.files.sources import embedded_path
+from vggquant.files.storage import read_file
+from vggquant.files.weights import QuantizedWeights
 
 RECORDED = json.loads((GOLDEN / "golden.json").read_text())
 

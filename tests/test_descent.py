@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from vggquant import descent
-from vggquant.descent import BANDS, ENOUGH, Curvature, descend
 from vggquant.errors import OptionError
+from vggquant.style import descent
+from vggquant.style.descent import BANDS, ENOUGH, Curvature, descend
 
 
 def bend(seed: int = 0, steepest: float = 30.0) -> Tensor:

@@ -14,12 +14,12 @@ import pytest
 from bench import tables
 from bench.fidelity import WITHIN, against_known
 from tests.conftest import GOLDEN
-from vggquant import cli
-from vggquant.budget import SENSITIVITY
-from vggquant.coding import PLANES, decode_codes, encode_codes
-from vggquant.container import read
-from vggquant.sources import embedded_path
-from vggquant.storage import read_file, sha256
+from vggquant.cli import app as cli
+from vggquant.codec.coding import PLANES, decode_codes, encode_codes
+from vggquant.files.container import read
+from vggquant.files.sources import embedded_path
+from vggquant.files.storage import read_file, sha256
+from vggquant.packing.budget import SENSITIVITY
 
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
@@ -137,7 +137,7 @@ def test_examples_are_drawn_the_same(tmp_path: Path) -> None:
     """The committed pictures are what the script draws, but for JPEG's and libraries' rounding."""
     import runpy
 
-    from vggquant.images import read_picture
+    from vggquant.pictures.files import read_picture
 
     made = runpy.run_path(str(ROOT / "examples" / "make_pictures.py"))
     for name in ("landscape", "swirl"):

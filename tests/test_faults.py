@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import GOLDEN
-from vggquant import storage
-from vggquant.container import read
 from vggquant.errors import StorageError, VggQuantError
-from vggquant.load import load_quantized_vgg
-from vggquant.packing import pack
-from vggquant.storage import read_file, write_file
+from vggquant.files import storage
+from vggquant.files.container import read
+from vggquant.files.storage import read_file, write_file
+from vggquant.models.load import load_quantized_vgg
+from vggquant.packing.packer import pack
 
 OLD, NEW = GOLDEN / "planes-1.safetensors", GOLDEN / "planes-8.safetensors"
 CALLS = ("open", "chmod", "fsync", "link", "replace", "unlink", "close")
@@ -29,8 +29,8 @@ CALLS = ("open", "chmod", "fsync", "link", "replace", "unlink", "close")
 # a writer whose N-th system call, whatever it is, fails or is its last
 WRITER = f"""
 import builtins, errno, io, os, signal, sys
-from vggquant.packing import pack
-import vggquant.storage as storage
+from vggquant.packing.packer import pack
+import vggquant.files.storage as storage
 
 path, number, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 made = 0

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from vggquant import load_quantized_vgg
 from vggquant.errors import OptionError
-from vggquant.features import feature_errors, gram_matrix, relative_error
-from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
-from vggquant.pictures import generated_pictures
+from vggquant.models.features import feature_errors, gram_matrix, relative_error
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.pictures.generated import generated_pictures
 
 
 def scaled(factor: float) -> object:

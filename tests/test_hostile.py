@@ -29,10 +29,10 @@ from PIL import Image
 from tests.conftest import GOLDEN, random_layers, run
 from tests.fuzz import reseal, unseal
 from tests.test_container import ASCENDING, LAYER, rebuilt
-from vggquant.arch import ARCHITECTURES
-from vggquant.coding import EncodedCodes, decode_codes
+from vggquant.codec.coding import EncodedCodes, decode_codes
 from vggquant.errors import ContainerError, printable
-from vggquant.layouts import tensor_names, write_layout
+from vggquant.files.layouts import tensor_names, write_layout
+from vggquant.networks.vgg import ARCHITECTURES
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "hostile.md").read_text()
 SMALL = (GOLDEN / "planes-3.safetensors").read_bytes()
@@ -900,7 +900,7 @@ def test_small_hostile_files_cost_little(tmp_path: Path) -> None:
 import sys, time
 import h5py, torch
 from vggquant.errors import VggQuantError
-from vggquant.sources import read_source
+from vggquant.files.sources import read_source
 
 def peak():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -911,7 +911,7 @@ def refuse(path):
         source = read_source(path)
     except VggQuantError:
         return
-    from vggquant.weights import restore  # a code beyond the codebook shows here
+    from vggquant.files.weights import restore  # a code beyond the codebook shows here
     try:
         restore(source.weights)
     except VggQuantError:

@@ -13,42 +13,52 @@ import vggquant
 
 PACKAGE = Path(vggquant.__file__).parent
 
-# The flow, top to bottom; a module imports only from rows above its own.
-ROWS = (
-    ("errors",),
-    ("arch", "progress", "options", "pictures", "budget", "devices", "gradients"),
-    ("kmeans", "coding", "storage", "descent"),
-    ("palette", "tensors"),
-    ("weights",),
-    ("container", "weightfiles"),
-    ("layouts",),
-    ("sources",),
-    ("inspection",),
-    ("model", "images", "features"),
-    ("load", "style"),
-    ("packing", "painting"),
-    ("comparison",),
-    ("report",),
-    ("cli",),
-    ("__init__", "__main__"),
-)
-LEVEL = {module: level for level, row in enumerate(ROWS) for module in row}
+# The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
+ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "": (("errors", "lazy"), ("progress",)),
+    "networks": (("vgg",),),
+    "codec": (("kmeans", "coding"), ("palette",)),
+    "files": (("storage",), ("safetensors",), ("weights",), ("container", "weightfiles"), ("layouts",), ("sources",)),
+    "pictures": (("generated", "files"),),
+    "models": (("devices", "gradients", "features"), ("vgg",), ("load",)),
+    "packing": (("budget", "inspection"), ("packer",)),
+    "style": (("options",), ("descent",), ("transfer",), ("painting",)),
+    "comparison": (("study",), ("report",)),
+    "cli": (("app",),),
+}
+ORDER = [{f"{room}.{module}".lstrip(".") for module in row} for room, rows in ROOMS.items() for row in rows] + [
+    {"__init__", "__main__"}
+]
+# a room's own __init__ only offers what its modules define
+LEVEL = {module: level for level, row in enumerate(ORDER) for module in row}
 HEAVY = ("torch", "kmeans1d", "PIL", "h5py", "matplotlib")
+
+
+def source(module: str) -> Path:
+    return PACKAGE / f"{module.replace('.', '/')}.py"
 
 
 def imported(module: str) -> set[str]:
     """Modules of ours that a module imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vggquant"):
-            found.add(node.module.removeprefix("vggquant").lstrip(".") or "__init__")
+    for node in ast.walk(ast.parse(source(module).read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vggquant":
+            whole = node.module.removeprefix("vggquant").lstrip(".")
+            names = [f"{whole}.{alias.name}".lstrip(".") for alias in node.names] + [whole]
         elif isinstance(node, ast.Import):
-            found |= {alias.name.removeprefix("vggquant.") for alias in node.names if alias.name.startswith("vggquant")}
+            names = [a.name.removeprefix("vggquant.") for a in node.names if a.name.startswith("vggquant.")]
+        assert not names or set(names) & set(LEVEL), f"{module} imports {names}, not from a module"
+        found |= set(names) & set(LEVEL)
     return found
 
 
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__init__.py"]
+
+
 def test_every_module_has_its_row() -> None:
-    assert {path.stem for path in PACKAGE.glob("*.py")} == set(LEVEL)
+    found = {str(path.relative_to(PACKAGE).with_suffix("")).replace("/", ".") for path in MODULES}
+    assert found | {"__init__"} == set(LEVEL)
 
 
 @pytest.mark.parametrize("module", LEVEL)
@@ -58,13 +68,15 @@ def test_imports_point_one_way(module: str) -> None:
 
 
 def test_quantization_and_style_never_meet() -> None:
-    assert not imported("style") & {"palette", "container", "weights", "load", "coding", "kmeans"}
-    assert not imported("model") & {"palette", "container", "weights", "coding", "kmeans", "storage"}
-    assert not imported("container") & {"model", "load", "style"}
-    assert imported("kmeans") | imported("coding") <= {"errors"}
+    def rooms(module: str) -> set[str]:
+        return {other.rpartition(".")[0] for other in imported(module)}
+
+    assert not rooms("style.transfer") & {"codec", "files", "packing"}
+    assert not rooms("models.vgg") & {"codec", "files", "packing"}
+    assert all(rooms(f"codec.{module}") <= {"", "codec"} for row in ROOMS["codec"] for module in row)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=str)
 def test_first_lines_say_what_a_module_does(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring
@@ -114,5 +126,5 @@ def test_the_public_surface() -> None:
 
 
 def test_pickles_are_never_trusted() -> None:
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         assert "weights_only=False" not in path.read_text()

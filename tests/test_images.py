@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from tests.conftest import natural_picture
-from vggquant import images
 from vggquant.errors import PictureError, StorageError
-from vggquant.images import (
+from vggquant.pictures import files as images
+from vggquant.pictures.files import (
     Picture,
     luminance,
     match_colors,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggquant import kmeans
-from vggquant.container import read
-from vggquant.kmeans import fit_codebook
-from vggquant.palette import dequantize
-from vggquant.sources import embedded_path
+from vggquant.codec import kmeans
+from vggquant.codec.kmeans import fit_codebook
+from vggquant.codec.palette import dequantize
+from vggquant.files.container import read
+from vggquant.files.sources import embedded_path
 
 Floats = npt.NDArray[np.float32]
 

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pytest
 
 from tests.conftest import random_layers
-from vggquant.arch import ARCHITECTURES
 from vggquant.errors import SourceError
-from vggquant.layouts import LAYOUTS, Layout, read_layout, tensor_names, write_layout
-from vggquant.weightfiles import SourceTensor
-from vggquant.weights import FloatLayer
+from vggquant.files.layouts import LAYOUTS, Layout, read_layout, tensor_names, write_layout
+from vggquant.files.weightfiles import SourceTensor
+from vggquant.files.weights import FloatLayer
+from vggquant.networks.vgg import ARCHITECTURES
 
 Layers = dict[str, FloatLayer]
 Arrays = dict[str, npt.NDArray[Any]]

@@ -14,16 +14,17 @@ import pytest
 import torch
 
 from tests.conftest import GOLDEN, natural_picture
-from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg, pack, storage
-from vggquant.coding import encode_codes
-from vggquant.container import read, write
+from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg, pack
+from vggquant.codec.coding import encode_codes
+from vggquant.codec.palette import PalettizedTensor, dequantize
 from vggquant.errors import ContainerError, OptionError, PictureError, StorageError
-from vggquant.features import gram_matrix, relative_error
-from vggquant.layouts import Layout, write_layout
-from vggquant.load import restore_on
-from vggquant.palette import PalettizedTensor, dequantize
-from vggquant.sources import embedded_path
-from vggquant.weights import restore
+from vggquant.files import storage
+from vggquant.files.container import read, write
+from vggquant.files.layouts import Layout, write_layout
+from vggquant.files.sources import embedded_path
+from vggquant.files.weights import restore
+from vggquant.models.features import gram_matrix, relative_error
+from vggquant.models.load import restore_on
 
 CPU = torch.device("cpu")
 FILES = [*(f"planes-{bits}" for bits in range(1, 9)), "huffman-2", "huffman-5", "scale"]
@@ -116,7 +117,7 @@ def test_threads_follow_torch_and_change_nothing(threads: int, monkeypatch: pyte
             super().__init__(workers)
 
     for module in ("container", "weights"):
-        monkeypatch.setattr(f"vggquant.{module}.ThreadPoolExecutor", Pool)
+        monkeypatch.setattr(f"vggquant.files.{module}.ThreadPoolExecutor", Pool)
     expected = load_quantized_vgg().state_dict()
     used.clear()
     before = torch.get_num_threads()

@@ -9,10 +9,10 @@ from torch import nn
 
 from tests.conftest import natural_picture
 from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg
-from vggquant.arch import ARCHITECTURES
 from vggquant.errors import OptionError, PictureError
-from vggquant.layouts import Layout
-from vggquant.model import CAFFE_MEAN, TORCH_MEAN, TORCH_STD
+from vggquant.files.layouts import Layout
+from vggquant.models.vgg import CAFFE_MEAN, TORCH_MEAN, TORCH_STD
+from vggquant.networks.vgg import ARCHITECTURES
 
 
 def photograph(size: int = 96) -> torch.Tensor:

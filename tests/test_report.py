@@ -14,11 +14,11 @@ from PIL import Image
 
 from tests.conftest import run
 from vggquant import compare
-from vggquant import comparison as comparison_module
-from vggquant.comparison import Comparison
+from vggquant.comparison import study as comparison_module
+from vggquant.comparison.report import contact_sheet, report_page
+from vggquant.comparison.study import Comparison
 from vggquant.errors import OptionError
-from vggquant.options import StyleOptions
-from vggquant.report import contact_sheet, report_page
+from vggquant.style.options import StyleOptions
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -21,13 +21,13 @@ import torch
 
 from tests.conftest import GOLDEN, random_layers
 from tests.fuzz import reseal, unseal
-from vggquant import storage
-from vggquant.arch import ARCHITECTURES
 from vggquant.errors import ContainerError, SourceError
-from vggquant.inspection import info, verify
-from vggquant.layouts import write_layout
-from vggquant.sources import describe, read_source
-from vggquant.weights import FloatWeights, Provenance
+from vggquant.files import storage
+from vggquant.files.layouts import write_layout
+from vggquant.files.sources import describe, read_source
+from vggquant.files.weights import FloatWeights, Provenance
+from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.packing.inspection import info, verify
 
 VGG11 = ARCHITECTURES["vgg11"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vggquant import storage
 from vggquant.errors import StorageError
-from vggquant.storage import check_output, read_file, write_file
+from vggquant.files import storage
+from vggquant.files.storage import check_output, read_file, write_file
 
 
 def test_bytes_come_back(tmp_path: Path) -> None:

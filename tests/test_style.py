@@ -15,14 +15,22 @@ from torch import Tensor, nn
 
 from tests.conftest import natural_picture
 from vggquant import load_quantized_vgg
-from vggquant import style as style_module
-from vggquant.descent import descend
 from vggquant.errors import OptionError, PictureError
-from vggquant.features import gram_matrix
-from vggquant.images import luminance, match_colors
-from vggquant.options import StyleOptions
+from vggquant.models.features import gram_matrix
+from vggquant.pictures.files import luminance, match_colors
 from vggquant.progress import Progress
-from vggquant.style import ContentLoss, StyleLoss, StyleProgress, TotalVariationLoss, memory_per_pixel, stages, stylize
+from vggquant.style import transfer as style_module
+from vggquant.style.descent import descend
+from vggquant.style.options import StyleOptions
+from vggquant.style.transfer import (
+    ContentLoss,
+    StyleLoss,
+    StyleProgress,
+    TotalVariationLoss,
+    memory_per_pixel,
+    stages,
+    stylize,
+)
 
 
 def test_gram_matrix_by_its_formula() -> None:
@@ -389,8 +397,8 @@ MEASURE = """
 import sys, torch
 from bench.machine import peak_memory
 from vggquant import load_quantized_vgg
-from vggquant.options import StyleOptions
-from vggquant.style import OVERHEAD, memory_per_pixel, stylize
+from vggquant.style.options import StyleOptions
+from vggquant.style.transfer import OVERHEAD, memory_per_pixel, stylize
 side, masked, style_side, precision = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 torch.manual_seed(0)
 vgg, options = load_quantized_vgg(upto="relu5_1"), StyleOptions(steps=3, scales=1, precision=precision)

@@ -10,7 +10,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from vggquant.errors import ContainerError
-from vggquant.tensors import join_file, split_file
+from vggquant.files.safetensors import join_file, split_file
 
 
 def build(header: Any, data: bytes = b"") -> bytes:

@@ -1,5 +1,5 @@
 """`python -m vggquant`: the command line."""
 
-from vggquant.cli import main
+from vggquant.cli.app import main
 
 main()

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.arch import ARCHITECTURES
-from vggquant.coding import Coding
-from vggquant.container import read, write
-from vggquant.palette import dequantize, palettize
-from vggquant.storage import read_file, sha256
-from vggquant.weights import Provenance, QuantizedLayer, QuantizedWeights
+from vggquant.codec.coding import Coding
+from vggquant.codec.palette import dequantize, palettize
+from vggquant.files.container import read, write
+from vggquant.files.storage import read_file, sha256
+from vggquant.files.weights import Provenance, QuantizedLayer, QuantizedWeights
+from vggquant.networks.vgg import ARCHITECTURES
 
 FOLDER = Path(__file__).parent
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, mse_loss
 
-from vggquant.descent import Curvature, descend
-from vggquant.devices import available_memory
 from vggquant.errors import OptionError, PictureError, located
-from vggquant.features import Features, gram_matrix
-from vggquant.images import luminance, match_colors, match_luminance, with_luminance
-from vggquant.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, Precision, StyleOptions
+from vggquant.models.devices import available_memory
+from vggquant.models.features import Features, gram_matrix
+from vggquant.pictures.files import luminance, match_colors, match_luminance, with_luminance
 from vggquant.progress import Progress
+from vggquant.style.descent import Curvature, descend
+from vggquant.style.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, Precision, StyleOptions
 
 CONTENT_LAYER_WEIGHT = 0.01
 NARROWEST = 32  # shorter side of the first scale, at least

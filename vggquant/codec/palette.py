@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.coding import Coding, EncodedCodes, decode_codes, encode_codes
+from vggquant.codec.coding import Coding, EncodedCodes, decode_codes, encode_codes
+from vggquant.codec.kmeans import fit_codebook
 from vggquant.errors import ContainerError
-from vggquant.kmeans import fit_codebook
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)

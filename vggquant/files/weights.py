@@ -11,9 +11,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.arch import Architecture, Preprocessing
+from vggquant.codec.palette import PalettizedTensor, dequantize
 from vggquant.errors import OptionError, located
-from vggquant.palette import PalettizedTensor, dequantize
+from vggquant.networks.vgg import Architecture, Preprocessing
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")

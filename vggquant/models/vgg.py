@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Preprocessing
 from vggquant.errors import OptionError, PictureError
-from vggquant.gradients import GradientScale
-from vggquant.pictures import generated_pictures
+from vggquant.models.gradients import GradientScale
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Preprocessing
+from vggquant.pictures.generated import generated_pictures
 
 Pooling = Literal["max", "avg"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)

@@ -17,13 +17,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.arch import ARCHITECTURES, PREPROCESSINGS, Convolution
-from vggquant.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
+from vggquant.codec.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
+from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import ContainerError, located
-from vggquant.palette import PalettizedTensor
-from vggquant.storage import HEAD_BYTES, Chunk, PathLike, read_file, write_file
-from vggquant.tensors import Bytes, JsonObject, RawTensor, check_header, is_count, join_file, parse_json, split_file
-from vggquant.weights import Provenance, QuantizedLayer, QuantizedWeights
+from vggquant.files.safetensors import (
+    Bytes,
+    JsonObject,
+    RawTensor,
+    check_header,
+    is_count,
+    join_file,
+    parse_json,
+    split_file,
+)
+from vggquant.files.storage import HEAD_BYTES, Chunk, PathLike, read_file, write_file
+from vggquant.files.weights import Provenance, QuantizedLayer, QuantizedWeights
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Convolution
 
 KEY = "vggquant"  # the metadata key that marks a packed file
 FORMAT_VERSION = 1

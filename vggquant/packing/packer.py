@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy.typing as npt
 
-from vggquant.arch import ARCHITECTURES, Preprocessing
-from vggquant.budget import Choice, choose_widths, parse_size
-from vggquant.coding import CODINGS, MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes
-from vggquant.container import read, to_bytes, write
+from vggquant.codec.coding import CODINGS, MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes
+from vggquant.codec.palette import dequantize, energies, palettize, sqnr_from_energies
 from vggquant.errors import OptionError, SourceError, located
-from vggquant.inspection import FileInfo, describe_file
-from vggquant.layouts import LAYOUTS, Layout, keras_layers, write_layout
-from vggquant.palette import dequantize, energies, palettize, sqnr_from_energies
+from vggquant.files.container import read, to_bytes, write
+from vggquant.files.layouts import LAYOUTS, Layout, keras_layers, write_layout
+from vggquant.files.sources import describe, read_source, resolve
+from vggquant.files.storage import PathLike, check_output, write_file
+from vggquant.files.weightfiles import write_h5, write_safetensors, write_torch
+from vggquant.files.weights import FloatLayer, FloatWeights, Provenance, QuantizedLayer, QuantizedWeights, restore
+from vggquant.networks.vgg import ARCHITECTURES, Preprocessing
+from vggquant.packing.budget import Choice, choose_widths, parse_size
+from vggquant.packing.inspection import FileInfo, describe_file
 from vggquant.progress import Progress, ProgressCallback
-from vggquant.sources import describe, read_source, resolve
-from vggquant.storage import PathLike, check_output, write_file
-from vggquant.weightfiles import write_h5, write_safetensors, write_torch
-from vggquant.weights import FloatLayer, FloatWeights, Provenance, QuantizedLayer, QuantizedWeights, restore
 
 # the layout that an ending implies, if any
 _ENDINGS: dict[str, Layout | None] = {

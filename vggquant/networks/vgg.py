@@ -13,6 +13,10 @@ PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
 WIDTHS = (64, 128, 256, 512, 512)  # output channels of blocks 1 … 5
 
+# where Gatys et al. and pastiche compare content and style
+CONTENT_LAYER = "relu4_2"
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+
 
 @dataclass(frozen=True)
 class Convolution:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError
-from vggquant.options import Optimizer
+from vggquant.style.options import Optimizer
 
 BANDS = 24  # of spatial frequency, from zero to the highest
 ENOUGH = 20  # steps to learn from

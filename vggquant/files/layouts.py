@@ -24,10 +24,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.arch import ARCHITECTURES, Architecture, Convolution
 from vggquant.errors import SourceError
-from vggquant.weightfiles import FLOATING, SourceTensor
-from vggquant.weights import FloatLayer
+from vggquant.files.weightfiles import FLOATING, SourceTensor
+from vggquant.files.weights import FloatLayer
+from vggquant.networks.vgg import ARCHITECTURES, Architecture, Convolution
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]

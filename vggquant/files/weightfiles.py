@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vggquant.errors import SourceError
-from vggquant.storage import Bytes, Chunk
-from vggquant.tensors import check_header, join_file, split_file
+from vggquant.files.safetensors import check_header, join_file, split_file
+from vggquant.files.storage import Bytes, Chunk
 
 Array = npt.NDArray[Any]
 

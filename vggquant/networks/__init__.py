@@ -1,0 +1,1 @@
+"""What networks are, without torch: the names, shapes and kinds of their tensors; the numbers are left to `files`."""
