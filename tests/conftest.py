@@ -11,23 +11,22 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vggquant.cli import cli
-from vggquant.files.weights import FloatLayer
 from vggquant.networks.vgg import ARCHITECTURES, Architecture
 from vggquant.packing.packer import pack
+
+Floats = npt.NDArray[np.float32]
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def random_layers(architecture: Architecture, seed: int = 0, upto: str | None = None) -> dict[str, FloatLayer]:
-    """Weights of the right shapes, with many distinct values."""
+def random_arrays(architecture: Architecture, seed: int = 0, upto: str | None = None) -> dict[str, Floats]:
+    """Weights and biases of the right shapes, ``conv1_1.weight`` and so on, with many distinct values."""
     rng = np.random.default_rng(seed)
-    return {
-        convolution.name: FloatLayer(
-            rng.normal(0, 0.1, convolution.shape).astype(np.float32),
-            rng.normal(0, 1, convolution.out_channels).astype(np.float32),
-        )
-        for convolution in architecture.convolutions_upto(upto)
-    }
+    arrays = {}
+    for convolution in architecture.convolutions_upto(upto):
+        arrays[f"{convolution.name}.weight"] = rng.normal(0, 0.1, convolution.shape).astype(np.float32)
+        arrays[f"{convolution.name}.bias"] = rng.normal(0, 1, convolution.out_channels).astype(np.float32)
+    return arrays
 
 
 def natural_picture(name: str = "astronaut") -> npt.NDArray[np.uint8]:
@@ -61,6 +60,6 @@ def packed_at(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.fixture(scope="session")
-def vgg11_layers() -> dict[str, FloatLayer]:
-    """Random weights for VGG-11."""
-    return random_layers(ARCHITECTURES["vgg11"])
+def vgg11_arrays() -> dict[str, Floats]:
+    """Random weights and biases for VGG-11."""
+    return random_arrays(ARCHITECTURES["vgg11"])

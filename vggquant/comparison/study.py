@@ -25,11 +25,12 @@ from vggquant.errors import OptionError, PictureError, SourceError, located, pri
 from vggquant.files.layouts import Layout
 from vggquant.files.sources import read_source, resolve
 from vggquant.files.storage import PathLike, read_file, sha256
-from vggquant.files.weights import FloatWeights, QuantizedWeights, restore
+from vggquant.files.weights import Weights
 from vggquant.models.features import feature_errors
 from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG
-from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS, Preprocessing
+from vggquant.networks.network import weight_specs
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS, Preprocessing, VGGNetwork, require_vgg
 from vggquant.packing.inspection import describe_file, info
 from vggquant.packing.packer import pack
 from vggquant.pictures.files import WRITABLE, read_picture
@@ -131,11 +132,15 @@ class _Subject:
 
     label: str
     path: PathLike
-    weights: FloatWeights | QuantizedWeights
+    weights: Weights
 
     @property
     def convolutions(self) -> tuple[str, ...]:
-        return tuple(self.weights.layers)
+        return tuple(convolution.name for convolution in self.network.convolutions)
+
+    @property
+    def network(self) -> VGGNetwork:
+        return require_vgg(self.weights.network)
 
 
 def compare(
@@ -300,7 +305,7 @@ def _read_subject(path: PathLike, base: _Subject) -> _Subject:
     path = resolve(path)
     info(path)  # a packed file, or refused
     weights = read_source(path).weights
-    theirs, ours = base.weights, weights
+    theirs, ours = base.network, require_vgg(weights.network)
     for what, expected, got in (
         ("architecture", theirs.architecture.name, ours.architecture.name),
         ("preprocessing", theirs.preprocessing, ours.preprocessing),
@@ -328,11 +333,11 @@ def _distinct(labels: Sequence[str]) -> list[str]:
     return found
 
 
-def _reference_label(weights: FloatWeights | QuantizedWeights) -> str:
-    if isinstance(weights, FloatWeights):
-        palettized = all(_is_palettized(layer.weight) for layer in weights.layers.values())
+def _reference_label(weights: Weights) -> str:
+    if not weights.palettized:
+        palettized = all(_is_palettized(weights.plain[spec.name]) for spec in weight_specs(weights.network))
         return "reference (8-bit)" if palettized else "reference (float32)"
-    bits = {layer.weight.codes.bits for layer in weights.layers.values()}
+    bits = {tensor.codes.bits for tensor in weights.palettized.values()}
     return f"reference ({min(bits)}-bit)" if len(bits) == 1 else f"reference ({min(bits)}- to {max(bits)}-bit)"
 
 
@@ -346,23 +351,20 @@ def _needed(subject: _Subject) -> str:
     return f"relu{subject.convolutions[-1].removeprefix('conv')}"
 
 
-def _restored(subject: _Subject) -> FloatWeights:
-    return restore(subject.weights) if isinstance(subject.weights, QuantizedWeights) else subject.weights
+def _restored(subject: _Subject) -> Weights:
+    return subject.weights.restored() if subject.weights.palettized else subject.weights
 
 
-def _network(weights: FloatWeights, upto: str) -> VGG:
-    state = {
-        f"{name}.{part}": torch.from_numpy(np.array(getattr(layer, part)))
-        for name, layer in weights.layers.items()
-        for part in ("weight", "bias")
-    }
-    return VGG(state, architecture=weights.architecture.name, preprocessing=weights.preprocessing, upto=upto)
+def _network(weights: Weights, upto: str) -> VGG:
+    network = require_vgg(weights.network)
+    state = {name: torch.from_numpy(np.array(array)) for name, array in weights.plain.items()}
+    return VGG(state, architecture=network.architecture.name, preprocessing=network.preprocessing, upto=upto)
 
 
 def _measure(
     subject: _Subject,
-    floats: FloatWeights,
-    reference: FloatWeights,
+    floats: Weights,
+    reference: Weights,
     ours: VGG,
     theirs: VGG,
     pictures: Mapping[str, Tensor],
@@ -391,17 +393,17 @@ def _measure(
 def _describe(subject: _Subject) -> Measured:
     """A file before it is measured, or the reference, which differs from itself in nothing."""
     data = read_file(subject.path)
-    weights, architecture = subject.weights, subject.weights.architecture
+    weights, network = subject.weights, subject.network
     bits: dict[str, int] = {}
     wheel: int | None = None
     load_s: float | None = None
-    if isinstance(weights, QuantizedWeights):
-        bits = {name: layer.weight.codes.bits for name, layer in weights.layers.items()}
+    if weights.palettized:
+        bits = {name.removesuffix(".weight"): tensor.codes.bits for name, tensor in weights.palettized.items()}
         wheel = describe_file(weights, [data], wheel=True).wheel_bytes
         load_s = _load_time(subject.path)
-    count = sum(convolution.size for convolution in architecture.convolutions if convolution.name in weights.layers)
+    count = sum(convolution.size for convolution in network.convolutions)
     upto = _needed(subject)
-    relus = [name for name in architecture.layers_upto(upto) if name.startswith("relu")]
+    relus = [name for name in network.architecture.layers_upto(upto) if name.startswith("relu")]
     return Measured(
         label=subject.label,
         bits=bits,
@@ -409,7 +411,7 @@ def _describe(subject: _Subject) -> Measured:
         wheel_bytes=wheel,
         bits_per_weight=8 * data.size / count,
         sqnr_db=None,
-        layer_sqnr_db=dict.fromkeys(weights.layers),
+        layer_sqnr_db=dict.fromkeys(subject.convolutions),
         feature_error=dict.fromkeys(relus, 0.0),
         gram_error={layer: 0.0 for layer in STYLE_LAYERS if layer in relus},
         content_error=0.0 if CONTENT_LAYER in relus else None,
@@ -421,13 +423,13 @@ def _describe(subject: _Subject) -> Measured:
     )
 
 
-def _weight_errors(ours: FloatWeights, theirs: FloatWeights) -> tuple[dict[str, float | None], float | None]:
+def _weight_errors(ours: Weights, theirs: Weights) -> tuple[dict[str, float | None], float | None]:
     """SQNR by convolution and over those that both have; ``None`` where nothing is lost."""
     by_layer: dict[str, float | None] = {}
     signal = noise = 0.0
-    for name in [name for name in theirs.layers if name in ours.layers]:
-        parts = energies(theirs.layers[name].weight, ours.layers[name].weight)
-        by_layer[name] = _finite(sqnr_from_energies(*parts))
+    for spec in [spec for spec in weight_specs(theirs.network) if spec.name in ours.plain]:
+        parts = energies(theirs.plain[spec.name], ours.plain[spec.name])
+        by_layer[spec.layer] = _finite(sqnr_from_energies(*parts))
         signal, noise = signal + parts[0], noise + parts[1]
     return by_layer, _finite(sqnr_from_energies(signal, noise))
 
@@ -462,7 +464,7 @@ def _painting_sources(
 
 def _require_transfer(subjects: Sequence[_Subject]) -> None:
     for subject in subjects:
-        if STYLE_LAYERS[-1] not in subject.weights.architecture.layers_upto(_needed(subject)):
+        if STYLE_LAYERS[-1] not in subject.network.architecture.layers_upto(_needed(subject)):
             last = subject.convolutions[-1]
             cure = "leave the transfers out, or pack more layers"
             raise SourceError(

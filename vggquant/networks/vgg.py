@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, Literal, get_args
 
-from vggquant.errors import OptionError
+from vggquant.errors import NetworkError, OptionError
+from vggquant.networks.network import Network, TensorSpec, require_integer, require_keys
 
 Preprocessing = Literal["caffe", "torch"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
@@ -104,3 +106,96 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         Architecture("vgg19", (2, 2, 4, 4, 4)),
     )
 }
+
+
+@dataclass(frozen=True)
+class VGGNetwork:
+    """The convolutions of a VGG from the input up to some layer, and what its inputs must look like.
+
+    Args:
+        architecture: Which VGG.
+        preprocessing: How inputs must be prepared, ``caffe`` or ``torch``.
+        depth: Number of convolutions that are there, at least 1.
+    """
+
+    architecture: Architecture
+    preprocessing: Preprocessing
+    depth: int
+
+    family: ClassVar[str] = "vgg"
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, object]) -> VGGNetwork:
+        """The network of a record, see `families`.
+
+        Raises:
+            NetworkError: No such VGG.
+        """
+        require_keys(configuration, "architecture", "convolutions", "preprocessing")
+        name = configuration["architecture"]
+        if type(name) is not str or name not in ARCHITECTURES:
+            raise NetworkError(f"one of {', '.join(ARCHITECTURES)}", name, tensor="network.architecture")
+        for preprocessing in PREPROCESSINGS:
+            if configuration["preprocessing"] == preprocessing:
+                architecture = ARCHITECTURES[name]
+                depth = require_integer(configuration, "convolutions", 1, len(architecture.convolutions))
+                return cls(architecture, preprocessing, depth)
+        raise NetworkError("caffe or torch", configuration["preprocessing"], tensor="network.preprocessing")
+
+    @property
+    def configuration(self) -> dict[str, object]:
+        return {
+            "architecture": self.architecture.name,
+            "convolutions": self.depth,
+            "preprocessing": self.preprocessing,
+        }
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """The convolutions that are there, input side first."""
+        return self.architecture.convolutions[: self.depth]
+
+    @cached_property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """Weight and bias of each convolution: ``conv1_1.weight``, ``conv1_1.bias`` and so on."""
+        found = []
+        for convolution in self.convolutions:
+            found.append(TensorSpec(f"{convolution.name}.weight", convolution.shape, "weight"))
+            found.append(TensorSpec(f"{convolution.name}.bias", (convolution.out_channels,), "plain"))
+        return tuple(found)
+
+    @property
+    def last(self) -> str:
+        """Name of the deepest convolution that is there."""
+        return self.convolutions[-1].name
+
+    @property
+    def complete(self) -> bool:
+        """Whether no convolution of the architecture was left out."""
+        return self.depth == len(self.architecture.convolutions)
+
+    def cut(self, upto: str | None) -> VGGNetwork:
+        """The same network without the convolutions deeper than the layer `upto`; unchanged for ``None``.
+
+        Raises:
+            OptionError: No such layer, or this network ends before it.
+        """
+        if upto is None:
+            return self
+        needed = len(self.architecture.convolutions_upto(upto))
+        if needed > self.depth:
+            expected = f"a layer up to {self.last}, where the file ends"
+            raise OptionError(expected, upto, "choose one of these", tensor="upto")
+        return replace(self, depth=needed)
+
+
+def require_vgg(network: Network) -> VGGNetwork:
+    """The network itself, if it is a VGG.
+
+    Raises:
+        NetworkError: It is of another family.
+    """
+    if not isinstance(network, VGGNetwork):
+        cure = "load it with load_quantized_state_dict(layout='vggquant')"
+        raise NetworkError("a VGG", f"a network of the family {network.family}", cure)
+    return network

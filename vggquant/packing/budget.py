@@ -1,7 +1,7 @@
-"""Widths for a size: each layer gets the one that style transfer minds least; knows of no files.
+"""Widths for a size: which width of each layer loses least, where style transfer looks, in a given number of bytes.
 
-What style transfer sees of each layer's error stands in a table measured once; what a layer takes
-and loses at each width is told by the caller.
+How much style transfer sees of the error of each layer of a VGG stands in a table that was measured once. What a layer
+takes and loses at each width is the caller's to say.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vggquant.errors import OptionError
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
-# Visible loss per noise at 1 … 7 bits, of VGG-19 on generated pictures: squared content error plus squared
-# style error plus a tenth of the mean squared feature error, which keeps layers deeper than the style layers
-# usable. Coarse codebooks shift features more than their noise tells, hence a figure for each width. Layers
-# of the smaller VGGs take those of their namesakes. Made by bench/sensitivity.py.
+# Visible loss for each unit of noise at 1 … 7 bits, measured for VGG-19 on generated pictures by bench/sensitivity.py.
+# Visible loss is squared content error, plus squared style error, plus a tenth of the mean squared feature error, which
+# keeps layers deeper than the style layers usable. There is a figure for each width because coarse codebooks shift
+# features more than their noise alone would. Layers of smaller VGGs take the figures of their namesakes.
 SENSITIVITY: Mapping[str, tuple[float, ...]] = {
     "conv1_1": (1.7, 1.5, 1.7, 0.99, 1.4, 2.1, 3.9),
     "conv1_2": (1.1, 0.53, 0.4, 0.25, 0.12, 0.066, 0.083),
@@ -40,7 +40,7 @@ SENSITIVITY: Mapping[str, tuple[float, ...]] = {
     "conv5_4": (0.0094, 0.0077, 0.007, 0.0074, 0.004, 0.0042, 0.0039),
 }
 
-_MOST_STATES = 20_000  # kept between two layers; sizes then differ by some 1e-4 of the file
+_MOST_STATES = 20_000  # kept from layer to layer; with these, sizes differ by some 1e-4 of the file
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Choice:
 
 
 def parse_size(size: int | str) -> int:
-    """Read a size as people write it: ``6MB`` is 6·10⁶ bytes, ``6MiB`` is 6·2²⁰; kB, KiB, GB, GiB and bytes too.
+    """Read a size as people write it: ``6MB`` is 6·10⁶ bytes, ``6MiB`` is 6·2²⁰; kB, KiB, GB, GiB and bytes work too.
 
     Raises:
         OptionError: No such size.
@@ -74,23 +74,24 @@ def visible_loss(layer: str, bits: int, noise: float) -> float:
     """What style transfer sees of a layer's noise: a sum of squared content, style and feature errors.
 
     Args:
-        layer: ``conv1_1`` … ``conv5_4``.
+        layer: ``conv1_1`` … ``conv5_4``; the layers of other networks, of which nothing was measured, all count alike.
         bits: Width at which the noise arose.
         noise: Squared error relative to the weights' own square sum.
     """
-    return noise * SENSITIVITY[layer][min(bits, len(SENSITIVITY[layer])) - 1]
+    sensitivity = SENSITIVITY.get(layer, (1.0,))
+    return noise * sensitivity[min(bits, len(sensitivity)) - 1]
 
 
 def choose_widths(choices: Mapping[str, Sequence[Choice]], budget: int, overhead: int = 0) -> dict[str, int]:
     """Choose a width for each layer so that the visible loss is smallest within a budget.
 
-    A larger choice is taken only if it loses less. Solved over the undominated sums of sizes and losses, layer
-    by layer: exact but for the thinning of very many of them.
+    A larger choice is taken only if it loses less. The problem is solved layer by layer over those sums of sizes and
+    losses that no other sum beats in both. The result is exact, unless these are so many that they are thinned out.
 
     Args:
         choices: For each layer, what each width would take and lose.
         budget: Bytes for all layers together.
-        overhead: Bytes that come on top; told to people only.
+        overhead: Bytes that come on top, which only the error message needs.
 
     Returns:
         The width of each layer.

