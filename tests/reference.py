@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,24 +40,76 @@ def decode(stream: bytes, count: int, bits: int, codes_per_byte: int | None) -> 
 
 
 def restore(data: bytes) -> dict[str, npt.NDArray[np.float32]]:
-    """Every weight and bias of a packed file."""
+    """Every tensor of a packed file of either version."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     metadata = json.loads(header.pop("__metadata__")["vggquant"])
+    tensors = {
+        name: data[8 + length + entry["data_offsets"][0] : 8 + length + entry["data_offsets"][1]]
+        for name, entry in header.items()
+    }
+    return (
+        restore_version_1(metadata, tensors)
+        if metadata["format_version"] == 1
+        else restore_version_2(metadata, tensors)
+    )
 
-    def tensor(name: str) -> bytes:
-        begin, end = header[name]["data_offsets"]
-        return data[8 + length + begin : 8 + length + end]
 
+def restore_version_1(metadata: Any, tensors: dict[str, bytes]) -> dict[str, npt.NDArray[np.float32]]:
+    """A VGG: tensors by layer."""
     restored = {}
     for name, layer in metadata["layers"].items():
         count = int(np.prod(layer["shape"]))
-        codes = decode(tensor(f"{name}.weight.codes"), count, layer["bits"], layer.get("codes_per_byte"))
-        codebook = np.frombuffer(tensor(f"{name}.weight.codebook"), "<f4")
-        weight = np.array([codebook[code] for code in codes], np.float32).reshape(layer["shape"])
-        if f"{name}.weight.scale" in header:
-            scale = np.frombuffer(tensor(f"{name}.weight.scale"), "<f4")
-            weight = np.stack([channel * factor for channel, factor in zip(weight, scale, strict=True)])
+        codes = decode(tensors[f"{name}.weight.codes"], count, layer["bits"], layer.get("codes_per_byte"))
+        codebook = np.frombuffer(tensors[f"{name}.weight.codebook"], "<f4")
+        scale = tensors.get(f"{name}.weight.scale")
+        weight = look_up(codes, codebook, layer["shape"], None if scale is None else np.frombuffer(scale, "<f4"))
         restored[f"{name}.weight"] = weight
-        restored[f"{name}.bias"] = np.frombuffer(tensor(f"{name}.bias"), "<f4")
+        restored[f"{name}.bias"] = np.frombuffer(tensors[f"{name}.bias"], "<f4")
     return restored
+
+
+def restore_version_2(metadata: Any, tensors: dict[str, bytes]) -> dict[str, npt.NDArray[np.float32]]:
+    """A toy network: everything one behind the other, each taken from the front of what is left."""
+    configuration = metadata["network"]["configuration"]
+    channels, classes = configuration["channels"], configuration["classes"]
+    shapes = {
+        "conv.weight": (channels, 3, 3, 3),
+        "norm.weight": (channels,),
+        "norm.bias": (channels,),
+        "depthwise.weight": (channels, 1, 3, 3),
+        "fc.weight": (classes, channels),
+        "fc.bias": (classes,),
+    }
+    left = {name: tensors.get(name, b"") for name in ("codes", "codebooks", "scales", "plain")}
+
+    def take(name: str, count: int) -> bytes:
+        assert len(left[name]) >= count
+        taken, left[name] = left[name][:count], left[name][count:]
+        return taken
+
+    codebooks = [np.frombuffer(take("codebooks", 4 * size), "<f4") for size in metadata["codebooks"]]
+    restored = {}
+    for name, shape in shapes.items():
+        count = int(np.prod(shape))
+        entry = metadata["weights"].get(name)
+        if entry is None:
+            restored[name] = np.frombuffer(take("plain", 4 * count), "<f4").reshape(shape)
+            continue
+        bits = entry["bits"]
+        size = entry.get("bytes", sum((count * width + 7) // 8 for width in PLANES[bits]))
+        codes = decode(take("codes", size), count, bits, entry.get("codes_per_byte"))
+        scale = np.frombuffer(take("scales", 4 * shape[0]), "<f4") if entry.get("scaled") else None
+        restored[name] = look_up(codes, codebooks[entry["codebook"]], shape, scale)
+    assert not any(left.values())
+    return restored
+
+
+def look_up(
+    codes: list[int], codebook: npt.NDArray[np.float32], shape: Any, scale: npt.NDArray[np.float32] | None
+) -> npt.NDArray[np.float32]:
+    """Weights of codes, one by one."""
+    weight = np.array([codebook[code] for code in codes], np.float32).reshape(shape)
+    if scale is None:
+        return weight
+    return np.stack([channel * factor for channel, factor in zip(weight, scale, strict=True)])

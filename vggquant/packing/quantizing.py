@@ -16,10 +16,10 @@ from vggquant.codec.palette import (
     palettize_together,
     sqnr_from_energies,
 )
-from vggquant.errors import located
+from vggquant.errors import OptionError, located
 from vggquant.files.container import shares_codebooks, to_bytes
 from vggquant.files.weights import Weights
-from vggquant.networks.network import weight_specs
+from vggquant.networks.network import Network, TensorSpec, weight_specs
 from vggquant.packing.budget import Choice, choose_widths
 from vggquant.progress import Progress, ProgressCallback
 
@@ -82,17 +82,7 @@ class Quantizer:
         """
         wanted = {spec.name: tuple(range(MIN_BITS, MAX_BITS + 1)) for spec in weight_specs(weights.network)}
         candidates = self._candidates(weights, wanted)
-        margin = 0
-        while True:
-            widths = _fit(weights, candidates, size - margin)
-            if shares_codebooks(weights.network):  # fitted to those alone that share them at their width
-                quantized = self.to_widths(weights, widths)
-            else:
-                quantized = _assemble(weights, candidates, widths)
-            excess = file_size(quantized) - size
-            if excess <= 0:
-                return quantized
-            margin += excess
+        return _assemble(weights, candidates, _fit(weights, candidates, size))
 
     def _candidates(self, weights: Weights, wanted: Mapping[str, Sequence[int]]) -> Candidates:
         """Palettize each weight at each width wanted, several at once."""
@@ -128,18 +118,23 @@ def file_size(weights: Weights) -> int:
 
 def _groups(weights: Weights, wanted: Mapping[str, Sequence[int]]) -> list[tuple[tuple[str, ...], int]]:
     """Weights that get one codebook between them, at each width; the largest group first, so that none is left over."""
-    sizes = {spec.name: spec.size for spec in weights.network.tensors}
-    shared: dict[int, list[str]] = {}
-    groups: list[tuple[tuple[str, ...], int]] = []
-    for name, widths in wanted.items():
-        for bits in widths:
-            small = 4 << bits > OWN_CODEBOOK * planes_size(sizes[name], bits)
-            if small and shares_codebooks(weights.network):
-                shared.setdefault(bits, []).append(name)
+    specs = [spec for spec in weight_specs(weights.network) if spec.name in wanted]
+    shared: dict[int, list[TensorSpec]] = {}
+    groups: list[tuple[tuple[TensorSpec, ...], int]] = []
+    for spec in specs:
+        for bits in wanted[spec.name]:
+            if shares_codebooks(weights.network) and _is_small(spec, bits):
+                shared.setdefault(bits, []).append(spec)
             else:
-                groups.append(((name,), bits))
-    groups += [(tuple(names), bits) for bits, names in shared.items()]
-    return sorted(groups, key=lambda group: -sum(sizes[name] for name in group[0]))
+                groups.append(((spec,), bits))
+    groups += [(tuple(members), bits) for bits, members in shared.items()]
+    groups.sort(key=lambda group: -sum(spec.size for spec in group[0]))
+    return [(tuple(spec.name for spec in members), bits) for members, bits in groups]
+
+
+def _is_small(spec: TensorSpec, bits: int) -> bool:
+    """Whether its own codebook would be too much for a weight; if it is at one width, then also at larger ones."""
+    return 4 << bits > OWN_CODEBOOK * planes_size(spec.size, bits)
 
 
 def _palettize_group(weights: Weights, names: Sequence[str], bits: int, coding: Coding) -> dict[str, Candidate]:
@@ -197,22 +192,45 @@ def _changes(weights: Weights, lossy: Sequence[int]) -> str:
 
 
 def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
-    """The widths that together lose least in a file of at most `size` bytes."""
-    own = {
-        spec.layer: [
-            Choice(bits, candidate.nbytes, candidate.noise) for bits, candidate in candidates[spec.name].items()
-        ]
-        for spec in weight_specs(weights.network)
-    }
-    widths, reckoned = dict.fromkeys(own, MIN_BITS), 0
+    """The width of each layer with which least is lost in a file of at most `size` bytes.
+
+    Layers that share a codebook at some width have one width between them, so that there is one such codebook.
+    """
+    items = {members[0].layer: members for members in _items(weights.network)}
+    choices = {item: _choices(members, candidates) for item, members in items.items()}
+    chosen, reckoned = dict.fromkeys(items, MIN_BITS), 0
+
+    def widths() -> dict[str, int]:
+        return {spec.layer: chosen[item] for item, members in items.items() for spec in members}
+
+    def overhead() -> int:
+        own = (choices[item][bits - MIN_BITS].bytes for item, bits in chosen.items())
+        return file_size(_assemble(weights, candidates, widths())) - sum(own)
+
     # the header's length varies by a few digits: until all that comes on top is no longer than was reckoned with
-    while (found := _overhead(weights, candidates, widths)) > reckoned:
+    while (found := overhead()) > reckoned:
         reckoned = found
-        widths = choose_widths(own, size - reckoned, reckoned)
-    return widths
+        try:
+            chosen = choose_widths(choices, size - reckoned, reckoned)
+        except OptionError as error:  # which advises to leave out layers, as only a VGG can
+            raise error if weights.network.family == "vgg" else error.advising("raise --max-size") from None
+    return widths()
 
 
-def _overhead(weights: Weights, candidates: Candidates, widths: Mapping[str, int]) -> int:
-    """Bytes of a file beside those that are its weights' own."""
-    own = (candidates[spec.name][widths[spec.layer]].nbytes for spec in weight_specs(weights.network))
-    return file_size(_assemble(weights, candidates, widths)) - sum(own)
+def _items(network: Network) -> list[tuple[TensorSpec, ...]]:
+    """Weights that get the same width where widths are chosen: each alone, apart from those that share a codebook."""
+    specs = weight_specs(network)
+    small = tuple(spec for spec in specs if shares_codebooks(network) and _is_small(spec, MAX_BITS))
+    items = [(spec,) for spec in specs if spec not in small]
+    return [small, *items] if small else [*items]
+
+
+def _choices(members: Sequence[TensorSpec], candidates: Candidates) -> list[Choice]:
+    """What weights take and lose together, at each width."""
+    choices = []
+    for bits in range(MIN_BITS, MAX_BITS + 1):
+        found = [candidates[spec.name][bits] for spec in members]
+        shared = {id(candidate.tensor.codebook): candidate.tensor.codebook for candidate in found if candidate.shared}
+        size = sum(candidate.nbytes for candidate in found) + sum(codebook.nbytes for codebook in shared.values())
+        choices.append(Choice(bits, size, sum(candidate.noise for candidate in found)))
+    return choices

@@ -1,0 +1,75 @@
+"""Records of networks: what they make, and what is refused before anything is built from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from unittest import mock
+
+import pytest
+
+from tests.toy import toy_family
+from vggquant.errors import NetworkError
+from vggquant.networks.families import FAMILIES, MAX_TENSORS, network_from_record, record_of
+from vggquant.networks.network import TensorSpec, weight_specs
+from vggquant.networks.vgg import ARCHITECTURES, VGGNetwork
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("preprocessing", ["caffe", "torch"])
+def test_every_vgg_has_a_record_that_makes_it_again(architecture: str, preprocessing: Any) -> None:
+    for depth in range(1, len(ARCHITECTURES[architecture].convolutions) + 1):
+        network = VGGNetwork(ARCHITECTURES[architecture], preprocessing, depth)
+        assert network_from_record(record_of(network)) == network
+        assert len(network.tensors) == 2 * depth
+
+
+def test_a_vggs_tensors_follow_from_its_record() -> None:
+    network = network_from_record(
+        {"family": "vgg", "configuration": {"architecture": "vgg19", "convolutions": 16, "preprocessing": "caffe"}}
+    )
+    weights = weight_specs(network)
+    assert [spec.layer for spec in weights] == [one.name for one in ARCHITECTURES["vgg19"].convolutions]
+    assert sum(spec.size for spec in weights) == 20_018_880
+    assert sum(spec.size for spec in network.tensors if spec.kind == "plain") == 5_504
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"architecture": "vgg12"}, "network.architecture: expected one of vgg11, vgg13, vgg16, vgg19, got vgg12"),
+        ({"architecture": ["vgg11"]}, "network.architecture: expected one of"),
+        ({"preprocessing": "bgr"}, "network.preprocessing: expected caffe or torch, got bgr"),
+        ({"convolutions": 0}, "network.convolutions: expected an integer from 1 to 8, got 0"),
+        ({"convolutions": 9}, "network.convolutions: expected an integer from 1 to 8, got 9"),
+        ({"convolutions": True}, "network.convolutions: expected an integer from 1 to 8, got True"),
+        ({"convolutions": 1.0}, "network.convolutions: expected an integer from 1 to 8, got 1.0"),
+        ({"depth": 3}, "network: expected a configuration of architecture, convolutions, preprocessing, got depth"),
+    ],
+)
+def test_what_is_no_vgg_is_refused(changes: dict[str, Any], match: str) -> None:
+    configuration = {"architecture": "vgg11", "convolutions": 1, "preprocessing": "caffe", **changes}
+    with pytest.raises(NetworkError, match=match):
+        network_from_record({"family": "vgg", "configuration": configuration})
+
+
+@pytest.mark.parametrize("record", [None, 7, "vgg", [], {}, {"family": "vgg"}, {"configuration": {}}])
+def test_what_is_no_record_is_refused(record: object) -> None:
+    with pytest.raises(NetworkError, match="network: expected a record of family and configuration"):
+        network_from_record(record)
+
+
+def test_a_network_is_bounded_as_a_whole() -> None:
+    with toy_family(), pytest.raises(NetworkError, match="at most 268435456 elements, got 268656640"):
+        network_from_record({"family": "toy", "configuration": {"channels": 4096, "classes": 65536}})
+
+    @dataclass(frozen=True)
+    class Many:
+        family: ClassVar[str] = "many"
+        configuration: ClassVar[dict[str, object]] = {}
+        tensors: ClassVar[tuple[TensorSpec, ...]] = tuple(
+            TensorSpec(f"{index}.weight", (1,), "weight") for index in range(MAX_TENSORS + 1)
+        )
+
+    with mock.patch.dict(FAMILIES, {"many": lambda configuration: Many()}), pytest.raises(NetworkError, match="1024"):
+        network_from_record({"family": "many", "configuration": {}})
