@@ -72,12 +72,23 @@ def test_the_worked_example() -> None:
     assert [int(code) for code in codes[0:1513:216]] == [first >> bit & 1 for bit in range(8)]
 
 
+def test_the_worked_example_of_version_2() -> None:
+    data = (GOLDEN / "version2" / "shared.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert block(FORMAT, "metadata version2/shared.safetensors").replace("\n", "") == header["__metadata__"]["vggquant"]
+    del header["__metadata__"]
+    lines = [f"{name} {e['dtype']} {e['shape']} {e['data_offsets']}" for name, e in header.items()]
+    assert block(FORMAT, "tensors version2/shared.safetensors").splitlines() == lines
+
+
 def test_the_documented_fields_are_the_written_ones() -> None:
     data = (GOLDEN / "huffman-2.safetensors").read_bytes()
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vggquant"])
-    for key in [*metadata, *metadata["layers"]["conv1_1"]]:
-        assert f"| `{key}` |" in FORMAT, key
+    second = json.loads((block(FORMAT, "metadata version2/shared.safetensors")))
+    for key in [*metadata, *metadata["layers"]["conv1_1"], *second, *second["weights"]["conv.weight"]]:
+        assert re.search(rf"^\| .*`{key}`.* \|", FORMAT, re.MULTILINE), key
 
 
 def test_the_embedded_files_hash_is_documented() -> None:

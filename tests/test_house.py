@@ -16,21 +16,29 @@ PACKAGE = Path(vggquant.__file__).parent
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy"), ("progress",)),
-    "networks": (("vgg",),),
+    "networks": (("network",), ("vgg",), ("families",)),
     "codec": (("kmeans", "coding"), ("palette",)),
-    "files": (("storage",), ("safetensors",), ("weights",), ("container", "weightfiles"), ("layouts",), ("sources",)),
+    "files": (
+        ("storage", "published"),
+        ("safetensors", "weights"),
+        ("fields", "tensors"),
+        ("version1", "version2", "torch_files", "hdf5_files"),
+        ("container", "layouts"),
+        ("sources",),
+    ),
     "pictures": (("generated", "files"),),
     "models": (("devices", "gradients", "features"), ("vgg",), ("load",)),
-    "packing": (("budget", "inspection"), ("packer",)),
+    "packing": (("budget", "widths", "inspection"), ("quantizing", "unpacker"), ("packer",)),
     "style": (("options",), ("descent",), ("transfer",), ("painting",)),
     "comparison": (("study",), ("report",)),
     "cli": (("app",),),
 }
 ORDER = [{f"{room}.{module}".lstrip(".") for module in row} for room, rows in ROOMS.items() for row in rows] + [
-    {"__init__", "__main__"}
+    {"__init__", "__main__", "options"}
 ]
 # a room's own __init__ only offers what its modules define
 LEVEL = {module: level for level, row in enumerate(ORDER) for module in row}
+MODULE_LINES, FUNCTION_LINES = 400, 60
 HEAVY = ("torch", "kmeans1d", "PIL", "h5py", "matplotlib")
 
 
@@ -81,6 +89,16 @@ def test_first_lines_say_what_a_module_does(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring
     assert docstring.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=str)
+def test_modules_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MODULE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):  # with its docstring, without its decorators
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < FUNCTION_LINES, node.name
 
 
 def loaded_by(code: str) -> set[str]:

@@ -1,0 +1,5 @@
+"""The old home of `StyleOptions`, so that programs written for it keep working; it lives in `vggquant.style`."""
+
+from vggquant.style.options import StyleOptions
+
+__all__ = ["StyleOptions"]
