@@ -32,7 +32,7 @@ from vggquant.files.safetensors import (
 )
 from vggquant.files.storage import HEAD_BYTES, Chunk, PathLike, read_file, write_file
 from vggquant.files.weights import Provenance, QuantizedLayer, QuantizedWeights
-from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Convolution
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Convolution
 
 KEY = "vggquant"  # the metadata key that marks a packed file
 FORMAT_VERSION = 1
@@ -117,6 +117,16 @@ def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> Quanti
     with located(path):
         data = read_file(path, lambda data: _extent(data, upto))
         return _check(_parse(data, upto), threads)
+
+
+def read_outline(path: PathLike) -> tuple[Architecture, tuple[str, ...]]:
+    """Which VGG a packed file is of, and the names of the convolutions that it holds.
+
+    Only the header is read and checked, see `read`.
+    """
+    with located(path):
+        weights = _parse(read_file(path, lambda data: check_header(data).size), None).weights
+        return weights.architecture, tuple(weights.layers)
 
 
 def _extent(data: Bytes, upto: str | None) -> int:
