@@ -1,114 +1,24 @@
+"""The transfer as a whole, mostly with a network of one layer."""
+
 from __future__ import annotations
 
-import itertools
-import re
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.conftest import natural_picture
+from tests.style.networks import Tiny, photograph, start_loss
 from vggquant import load_quantized_vgg
-from vggquant.errors import OptionError, PictureError
-from vggquant.models.features import gram_matrix
-from vggquant.pictures.files import luminance, match_colors
+from vggquant.errors import OptionError
+from vggquant.pictures.colors import luminance, match_colors
 from vggquant.progress import Progress
-from vggquant.style import transfer as style_module
+from vggquant.style import transfer
 from vggquant.style.descent import descend
+from vggquant.style.losses import TotalVariationLoss
 from vggquant.style.options import StyleOptions
-from vggquant.style.transfer import (
-    ContentLoss,
-    StyleLoss,
-    StyleProgress,
-    TotalVariationLoss,
-    memory_per_pixel,
-    stages,
-    stylize,
-)
-
-
-def test_gram_matrix_by_its_formula() -> None:
-    activation = torch.arange(24.0).reshape(1, 2, 3, 4)
-    f = activation[0].reshape(2, 12)
-    assert torch.allclose(gram_matrix(activation)[0], f @ f.T / 12)
-    assert gram_matrix(torch.cat([activation, activation])).shape == (2, 2, 2)
-    mask = torch.rand(1, 1, 3, 4)
-    g = f * mask[0].reshape(1, 12)
-    assert torch.allclose(gram_matrix(activation, mask)[0], g @ g.T / (mask**2).sum())
-    assert torch.allclose(gram_matrix(activation, torch.ones(1, 1, 3, 4)), gram_matrix(activation))
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_gradient_of_gram_matrices(layout: torch.memory_format) -> None:
-    activation = torch.rand(2, 4, 3, 5, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
-    mask = torch.rand(1, 1, 3, 5, dtype=torch.float64)
-    assert torch.autograd.gradcheck(gram_matrix, (activation,))
-    assert torch.autograd.gradcheck(lambda a: gram_matrix(a, mask), (activation,))
-
-
-def test_gram_matrices_of_half_types_are_float32() -> None:
-    activation = torch.full((1, 2, 4, 4), 300.0, dtype=torch.float16, requires_grad=True)
-    gram = gram_matrix(activation)
-    assert gram.dtype == torch.float32
-    assert gram[0, 0, 0] == 90_000  # beyond float16
-    gram.sum().backward()  # type: ignore[no-untyped-call]
-    assert activation.grad is not None
-    assert activation.grad.dtype == torch.float16
-
-
-def test_losses_by_their_formulas() -> None:
-    target, other = torch.rand(1, 4, 5, 6), torch.rand(1, 4, 5, 6)
-    squares = ((target - other) ** 2).mean().item()
-    assert ContentLoss({"a": target}, {"a": None})({"a": other}).item() == pytest.approx(0.01 * squares)
-    assert ContentLoss({"a": target}, {"a": 3.0})({"a": other}).item() == pytest.approx(3 * squares)
-    squares = ((gram_matrix(target) - gram_matrix(other)) ** 2).mean().item()
-    assert StyleLoss({"a": target}, {"a": None})({"a": other}).item() == pytest.approx(10 / 16 * squares)
-    assert StyleLoss({"a": target}, {"a": 3.0})({"a": other}).item() == pytest.approx(3 * squares)
-    assert StyleLoss({"a": target}, {"a": None})({"a": target}).item() == 0
-    pixels = torch.tensor([[1.0, 4.0], [2.0, 0.0]]).expand(1, 3, 2, 2)
-    assert TotalVariationLoss()(pixels).item() == pytest.approx((2.5 + 2.5) / 2)
-
-
-@pytest.mark.parametrize(
-    ("size", "scales"),
-    [
-        ((60, 170), 1),
-        ((320, 320), 2),
-        ((512, 341), 3),
-        ((700, 1000), 4),
-        ((2048, 1024), 5),
-        ((70, 900), 2),
-        ((20, 900), 1),
-    ],
-)
-def test_scales_go_by_size(size: tuple[int, int], scales: int) -> None:
-    found = stages(*size, StyleOptions(steps=100))
-    assert len(found) == scales
-    assert found[-1].size == size
-    assert [step for stage in found for step in stage.steps] == list(range(100))
-    for coarse, fine in itertools.pairwise(found):
-        assert coarse.factor == fine.factor / 2
-        assert all(abs(2 * a - b) <= 1 for a, b in zip(coarse.size, fine.size, strict=True))
-
-
-class Tiny(nn.Module):
-    """Any module that gives activations by name will do."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(3, 8, 3, padding=1).requires_grad_(False)
-        weight = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0)) / 5  # every one is the same
-        self.convolution.weight.copy_(weight)
-        self.convolution.bias = None
-
-    def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        return dict.fromkeys(layers, self.convolution(images * 255).relu())
+from vggquant.style.scales import resize
+from vggquant.style.transfer import StyleProgress, picture_loss, stylize
 
 
 def test_any_module_will_do_and_the_loss_falls() -> None:
@@ -130,10 +40,7 @@ def test_no_steps_give_the_content() -> None:
 
 
 def test_a_transfer_moves_towards_the_style_and_keeps_the_content() -> None:
-    content, style = (
-        torch.from_numpy(natural_picture(name)[:128:2, :128:2].copy()).permute(2, 0, 1)[None].float() / 255
-        for name in ("astronaut", "coffee")
-    )
+    content, style = photograph("astronaut", 128, 2), photograph("coffee", 128, 2)
     vgg = load_quantized_vgg(upto="relu5_1")
     seen: list[Progress] = []
     result = stylize(vgg, content, [style], StyleOptions(steps=30), progress=seen.append)
@@ -166,14 +73,14 @@ def test_from_coarse_to_fine() -> None:
     assert lefts[12] == pytest.approx((works[2] - works[1]) / works[1])
     assert lefts[-1] == 0
     # what was painted at a size is taken to the next, where the content's own details are
-    painted = made[12] - style_module._resize(content, (20, 15))
-    assert torch.allclose(made[13], content + style_module._resize(painted, (40, 30)), atol=1e-3)
+    painted = made[12] - resize(content, (20, 15))
+    assert torch.allclose(made[13], content + resize(painted, (40, 30)), atol=1e-3)
 
 
 def test_a_start_keeps_its_own_details() -> None:
     torch.manual_seed(0)
     content, start = torch.rand(1, 3, 40, 30), torch.rand(1, 3, 80, 60)
-    full = style_module._resize(start, (40, 30))
+    full = resize(start, (40, 30))
     for steps in (0, 1):  # and what no step was made at is passed over
         options = StyleOptions(steps=steps, scales=3)
         seen: list[Tensor] = []
@@ -190,7 +97,7 @@ def test_a_start_keeps_its_own_details() -> None:
     made: list[Tensor] = []
     options = StyleOptions(steps=7, scales=3, start="grey")
     stylize(Tiny(), content, [content], options, progress=lambda report: made.append(report.picture().clone()))
-    assert torch.allclose(made[1], style_module._resize(made[0], (20, 15)), atol=1e-2)  # and none of the content's
+    assert torch.allclose(made[1], resize(made[0], (20, 15)), atol=1e-2)  # and none of the content's
 
 
 def test_each_mask_is_its_styles() -> None:
@@ -216,7 +123,7 @@ def test_what_one_scale_learns_the_next_is_given(monkeypatch: pytest.MonkeyPatch
         given.append(options["whitening"] is not None)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(style_module, "descend", note)
+    monkeypatch.setattr(transfer, "descend", note)
     torch.manual_seed(0)
     content, style = torch.rand(1, 3, 40, 30), torch.rand(1, 3, 40, 30)
     stylize(Tiny(), content, [style], StyleOptions(steps=90, scales=2))
@@ -225,7 +132,7 @@ def test_what_one_scale_learns_the_next_is_given(monkeypatch: pytest.MonkeyPatch
     assert given[2:] == [False, False]
 
 
-def test_the_callers_own_affairs_are_left_alone() -> None:
+def test_gradients_of_the_caller_are_left_alone() -> None:
     network = Tiny().requires_grad_(True)
     content = torch.rand(1, 3, 12, 10, requires_grad=True)
     style = torch.rand(1, 3, 12, 10)
@@ -237,12 +144,6 @@ def test_the_callers_own_affairs_are_left_alone() -> None:
     assert torch.equal(stylize(network, content, [style], StyleOptions(steps=3), start=content * 1), expected)
     assert network.convolution.weight.grad is None
     assert stylize(network, content.half(), [style.double()], StyleOptions(steps=1)).dtype == torch.float32
-
-
-def start_loss(content: Tensor, style: Tensor, options: StyleOptions, start: Tensor | None = None) -> float:
-    seen: list[Progress] = []
-    stylize(Tiny(), content, [style], replace(options, steps=1, scales=1), start=start, progress=seen.append)
-    return seen[0].values["loss"]
 
 
 def test_starts() -> None:
@@ -339,84 +240,17 @@ def test_colours_are_preserved() -> None:
 
 
 def test_bfloat16_follows_float32() -> None:
-    content, style = (
-        torch.from_numpy(natural_picture(name)[:96, :96].copy()).permute(2, 0, 1)[None].float() / 255
-        for name in ("astronaut", "coffee")
-    )
+    content, style = photograph("astronaut", 96), photograph("coffee", 96)
     vgg = load_quantized_vgg(upto="relu5_1")
     half = load_quantized_vgg(upto="relu5_1", dtype=torch.bfloat16)
 
     def loss(picture: Tensor) -> float:
-        seen: list[Progress] = []
-        stylize(vgg, content, [style], StyleOptions(steps=1), start=picture, progress=seen.append)
-        return seen[0].values["loss"]
+        return picture_loss(vgg, content, [style], picture)
 
     options = StyleOptions(steps=40, precision="bf16")
     expected = loss(stylize(vgg, content, [style], StyleOptions(steps=40)))
     for network in (vgg, half):  # cast as it goes, or beforehand
         assert loss(stylize(network, content, [style], options)) < 1.05 * expected
-
-
-def test_a_picture_too_large_is_refused_with_one_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = torch.rand(1, 3, 64, 96)
-    cpu = torch.device("cpu")
-    needed = 64 * 96 * memory_per_pixel(Tiny(), cpu, StyleOptions())[cpu][0]
-    monkeypatch.setattr(style_module, "OVERHEAD", 0)
-    monkeypatch.setattr(style_module, "available_memory", lambda device: int(needed / 4) + 1000)
-    with pytest.raises(PictureError, match=r"at 96 × 64; choose 48 × 32 pixels or less, or the precision bf16"):
-        stylize(Tiny(), content, [content])
-    monkeypatch.setattr(style_module, "available_memory", lambda device: int(needed) + 1000)
-    stylize(Tiny(), content, [content], StyleOptions(steps=1))
-    with pytest.raises(PictureError, match="choose smaller styles"):
-        stylize(Tiny(), content, [torch.rand(1, 3, 1500, 1500)])
-    with pytest.raises(PictureError, match="pixels or less"):
-        stylize(Tiny(), content, [content] * 9, masks=[torch.ones(1, 1, 64, 96)] * 9)
-
-
-def test_memory_is_counted_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A split network needs less of each than the whole would of one."""
-    cpu, other = torch.device("cpu"), torch.device("cuda:0")
-    whole = style_module._kept_for_gradient(Tiny(), cpu, 64, StyleOptions())[cpu]
-    assert whole[1] == 5 * 8 * 4 * 64 * 64  # five style layers, one tensor of eight channels each
-
-    def split(_: object, __: object, side: int, ___: object) -> dict[torch.device, tuple[list[int], int]]:
-        return {cpu: ([100 * side**2], 0), other: ([900 * side**2], 0)}
-
-    monkeypatch.setattr(style_module, "_kept_for_gradient", split)
-    found = memory_per_pixel(Tiny(), cpu, StyleOptions())
-    assert set(found) == {cpu, other}
-    assert found[other][0] == pytest.approx(1.1 * 4 * 900)
-    assert found[cpu][0] == pytest.approx(1.1 * 4 * 100 + 12 * 206)
-    content = torch.rand(1, 3, 1000, 1000)
-    monkeypatch.setattr(style_module, "available_memory", {cpu: 10**11, other: 10**9}.get)
-    with pytest.raises(PictureError, match=r"1\.0 GB left on cuda:0, got one of about 4\.3 GB"):
-        stylize(Tiny(), content, [content], StyleOptions(steps=1))
-
-
-MEASURE = """
-import sys, torch
-from bench.machine import peak_memory
-from vggquant import load_quantized_vgg
-from vggquant.style.options import StyleOptions
-from vggquant.style.transfer import OVERHEAD, memory_per_pixel, stylize
-side, masked, style_side, precision = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-torch.manual_seed(0)
-vgg, options = load_quantized_vgg(upto="relu5_1"), StyleOptions(steps=3, scales=1, precision=precision)
-content, style = torch.rand(1, 3, side, side), torch.rand(1, 3, style_side, style_side)
-each, each_of_style = memory_per_pixel(vgg, torch.device("cpu"), options, masked)[torch.device("cpu")]
-estimate = OVERHEAD + max(each * side**2, each_of_style * style_side**2)
-before = peak_memory()
-stylize(vgg, content, [style] * max(1, masked), options, masks=[torch.rand(1, 1, side, side)] * masked or None)
-print(estimate / (peak_memory() - before))
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")
-@pytest.mark.parametrize("case", ["512 0 512 float32", "384 2 384 float32", "384 0 384 bf16", "64 0 900 float32"])
-def test_the_estimate_of_memory_is_enough_and_not_far_off(case: str) -> None:
-    root = Path(__file__).parent.parent
-    found = subprocess.run([sys.executable, "-c", MEASURE, *case.split()], cwd=root, capture_output=True, check=True)
-    assert 1 < float(found.stdout) < 2.5, case
 
 
 def test_a_loss_that_leaves_the_numbers_is_refused() -> None:
@@ -425,55 +259,16 @@ def test_a_loss_that_leaves_the_numbers_is_refused() -> None:
         stylize(Tiny(), picture, [1 - picture], StyleOptions(steps=3, style_layers={"any": 3e38}))
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": -1}, "0 steps or more"),
-        ({"scales": 0}, "1 scale or more"),
-        ({"style_weights": (1.0, 2.0)}, "one for each style, 1"),
-        ({"optimizer": "sgd"}, "one of lbfgs, adam"),
-        ({"start": "black"}, "one of content, noise, grey"),
-        ({"precision": "fp8"}, "one of float32, bf16"),
-        ({"preserve_color": "all"}, "one of none, luminance, linear"),
-        ({"tv_weight": float("nan")}, "finite numbers"),
-        ({"style_layers": {"a": float("inf")}}, "finite numbers"),
-        ({"content_weight": -1.0}, "finite numbers from 0 up"),
-        ({"style_layers": ("relu1_1",)}, "style_layers: expected weights by layer, got tuple"),
-        ({"seed": 2**64}, "seed: expected a seed"),
-        ({"style_layers": {}, "content_layers": {}}, "one layer or more"),
-    ],
-)
-def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> None:
-    picture = torch.rand(1, 3, 8, 8)
-    with pytest.raises(OptionError, match=message):
-        stylize(Tiny(), picture, [picture], StyleOptions(**options))
-
-
-def test_wrong_pictures_are_refused() -> None:
-    picture = torch.rand(1, 3, 8, 8)
+def test_the_loss_of_a_finished_picture_is_that_of_a_transfer_that_starts_from_it() -> None:
+    torch.manual_seed(0)
+    content, style, picture = (torch.rand(1, 3, 12, 10) for _ in range(3))
+    expected = start_loss(content, style, StyleOptions(), picture)
+    assert picture_loss(Tiny(), content, [style], picture) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(OptionError, match="one style or more"):
-        stylize(Tiny(), picture, [])
-    with pytest.raises(OptionError, match="0 to 500 steps"):
-        stylize(Tiny(), picture, [picture], done=501)
-    with pytest.raises(OptionError, match="one for each style, 1, got 2"):
-        stylize(Tiny(), picture, [picture], masks=[None, None])
-    with pytest.raises(PictureError, match=r"masks\[0\]: expected some white"):
-        stylize(Tiny(), picture, [picture], masks=[torch.zeros(1, 1, 8, 8)])
-    nothing = torch.full((1, 3, 8, 8), torch.nan)
-    for wrong, got in (
-        (picture.numpy(), "a floating tensor in [0, 1], got ndarray"),
-        ((255 * picture).byte(), "a floating tensor in [0, 1], got torch.uint8"),
-        (255 * picture, "values in [0, 1], got"),
-        (nothing, "values in [0, 1], got nan"),
-        (picture[..., :0], "shape (1, 3, H, W), got (1, 3, 8, 0)"),
-    ):
-        with pytest.raises(PictureError, match=re.escape(got)):
-            stylize(Tiny(), wrong, [picture])  # type: ignore[arg-type]
-    for mask in (255 * picture[:, :1], -picture[:, :1]):
-        with pytest.raises(PictureError, match=r"masks\[0\]"):
-            stylize(Tiny(), picture, [picture], masks=[mask])
-    for wrong in (torch.rand(3, 8, 8), torch.rand(1, 4, 8, 8), torch.rand(2, 3, 8, 8)):
-        with pytest.raises(PictureError, match=r"content: expected shape \(1, 3, H, W\)"):
-            stylize(Tiny(), wrong, [picture])
-        with pytest.raises(PictureError, match=r"styles\[0\]: expected shape"):
-            stylize(Tiny(), picture, [wrong])
+        picture_loss(Tiny(), content, [], picture)
+
+
+def test_noise_is_around_the_mean_of_photographs() -> None:
+    content = torch.rand(1, 3, 64, 64)
+    noise = stylize(Tiny(), content, [content], StyleOptions(steps=0, start="noise"))
+    assert noise.mean((2, 3)).flatten().tolist() == pytest.approx([0.485, 0.458, 0.408], abs=1e-3)
