@@ -60,7 +60,12 @@ def test_what_has_the_size_already_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("size", "factor", "expected"),
-    [((200, 100), 0.5, (100, 50)), ((200, 100), 0.125, (64, 32)), ((20, 40), 0.25, (20, 40)), ((64, 64), 1.0, (64, 64))],
+    [
+        ((200, 100), 0.5, (100, 50)),
+        ((200, 100), 0.125, (64, 32)),
+        ((20, 40), 0.25, (20, 40)),
+        ((64, 64), 1.0, (64, 64)),
+    ],
 )
 def test_styles_are_not_shrunk_to_nothing(size: tuple[int, int], factor: float, expected: tuple[int, int]) -> None:
     assert shrink_style(torch.rand(1, 3, *size), factor).shape[2:] == expected
