@@ -13,7 +13,7 @@ from tests.style.networks import Tiny
 from vggquant import load_quantized_vgg
 from vggquant.errors import OptionError, PictureError
 from vggquant.style.options import StyleOptions
-from vggquant.style.transfer import stylize
+from vggquant.style.transfer import StyleProgress, stylize
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,8 @@ def test_a_painting_that_went_astray_may_be_started_from() -> None:
 )
 def test_scales_too_small_for_the_network_are_refused_before_work(scales: int, message: str) -> None:
     content = torch.rand(1, 3, 48, 64)
-    vgg, seen = load_quantized_vgg(upto="relu5_1"), []
+    vgg = load_quantized_vgg(upto="relu5_1")
+    seen: list[StyleProgress] = []
     with pytest.raises(OptionError, match=rf"scales: expected .*{message}.*; choose fewer scales"):
         stylize(vgg, content, [content], StyleOptions(steps=60, scales=scales), progress=seen.append)
     assert not seen

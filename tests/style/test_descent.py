@@ -148,7 +148,7 @@ def test_a_badly_conditioned_loss_falls_faster_with_what_was_learned() -> None:
         pass
     for _ in itertools.islice(descend(rough, taught, "lbfgs", whitening=curvature.whitening()), 15):
         pass
-    assert rough(taught)[0] < 0.5 * rough(plain)[0]
+    assert rough(taught)[0] < 0.01 * rough(plain)[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (1, 40)])

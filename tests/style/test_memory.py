@@ -30,7 +30,7 @@ class Split(nn.Module):
         self.second = nn.Conv2d(8, 64, 3, padding=1, device=OTHER).requires_grad_(False)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        found = self.first(images, ["relu1_1"])
+        found: dict[str, Tensor] = self.first(images, ["relu1_1"])
         return {layer: self.second(found["relu1_1"].to(OTHER)).relu() for layer in layers} | found
 
 
@@ -92,7 +92,8 @@ def remembered(steps: int) -> float:
     for _ in range(steps):
         optimizer.step(evaluate)  # type: ignore[no-untyped-call]
     state = optimizer.state[picture]
-    return sum(tensor.nbytes for name in ("old_dirs", "old_stps") for tensor in state[name]) / 16**2
+    history: list[Tensor] = [*state["old_dirs"], *state["old_stps"]]
+    return sum(tensor.nbytes for tensor in history) / 16**2
 
 
 def test_the_history_of_lbfgs_is_counted() -> None:
