@@ -26,8 +26,8 @@ from bench.evaluation import photograph
 from bench.machine import describe, peak_memory, save, touch_memory
 from vggquant.models.vgg import CAFFE_MEAN, VGG
 from vggquant.pictures.files import read_picture
+from vggquant.style.network import load_network
 from vggquant.style.options import PRECISIONS, Precision, StyleOptions
-from vggquant.style.painting import load_network
 from vggquant.style.transfer import StyleProgress, picture_loss, stylize
 
 STYLE = Path(__file__).parent.parent / "examples" / "swirl.jpg"

@@ -15,7 +15,7 @@ from vggquant import load_quantized_state_dict, load_quantized_vgg, pack, unpack
 from vggquant.files.sources import embedded_path
 from vggquant.files.storage import read_file
 from vggquant.models.vgg import CAFFE_MEAN
-from vggquant.pictures.files import match_colors
+from vggquant.pictures.colors import match_colors
 from vggquant.progress import Progress
 from vggquant.style.options import StyleOptions
 from vggquant.style.transfer import stylize

@@ -95,6 +95,12 @@ def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> Weight
         return _check(_parse(data, upto), threads)
 
 
+def read_outline(path: PathLike) -> Network:
+    """What network a packed file holds; only the header is read and checked, see `read`."""
+    with located(path):
+        return _parse(read_file(path, lambda data: check_header(data).size), None).weights.network
+
+
 def from_bytes(data: Bytes) -> Weights:
     """Take a whole packed file apart, see `read`; errors name no file."""
     return _check(_parse(data, None), threads=1)

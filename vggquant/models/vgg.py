@@ -122,12 +122,7 @@ class VGG(nn.Module):
             raise PictureError("images of shape (N, 3, H, W)", tuple(images.shape), "reorder or convert to RGB")
         depth = max((self.layers.index(name) for name in wanted), default=-1)
         run = self.layers[: depth + 1]
-        smallest = 2 ** sum(name.startswith("pool") for name in run)
-        if min(images.shape[2:]) < smallest:
-            where = f" for {run[-1]}" if run else ""
-            raise PictureError(
-                f"sides of at least {smallest} pixels{where}", tuple(images.shape[2:]), "enlarge the image"
-            )
+        self.architecture.require_size((images.shape[2], images.shape[3]), wanted)
         found: dict[str, Tensor] = {}
         scale = GradientScale() if self._exponents else None
         x = self.prepare(images)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
-from vggquant.errors import NetworkError, OptionError
+from vggquant.errors import NetworkError, OptionError, PictureError
 from vggquant.networks.network import Network, TensorSpec, require_integer, require_keys
 
 Preprocessing = Literal["caffe", "torch"]
@@ -96,6 +96,39 @@ class Architecture:
         layers = self.layers_upto(upto)
         return tuple(convolution for convolution in self.convolutions if convolution.name in layers)
 
+    def smallest_side(self, layers: Iterable[str]) -> tuple[int, str | None]:
+        """How many pixels each side of a picture needs so that the pools leave something of it.
+
+        Args:
+            layers: Names of layers; those that this architecture does not have are passed over.
+
+        Returns:
+            The least number of pixels, and the deepest of the layers, which is the one that asks for it.
+        """
+        names = self.layers
+        depth = max((names.index(layer) for layer in layers if layer in names), default=-1)
+        pools = sum(name.startswith("pool") for name in names[: depth + 1])
+        return 2**pools, names[depth] if depth >= 0 else None
+
+    def require_size(self, size: tuple[int, int], layers: Iterable[str]) -> None:
+        """Refuse a picture that is too small for some layers.
+
+        Args:
+            size: Its height and width in pixels.
+            layers: As in `smallest_side`.
+
+        Raises:
+            PictureError: One of its sides is too short.
+        """
+        smallest, deepest = self.smallest_side(layers)
+        if min(size) < smallest:
+            raise PictureError(side_needed(smallest, deepest), size, "enlarge the image")
+
+
+def side_needed(smallest: int, layer: str | None) -> str:
+    """What is expected of a picture's sides, in the words of an error."""
+    return f"sides of at least {smallest} pixels" + (f" for {layer}" if layer else "")
+
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     architecture.name: architecture
@@ -106,6 +139,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         Architecture("vgg19", (2, 2, 4, 4, 4)),
     )
 }
+
+# The largest VGG has every layer that the smaller ones have, in the same order.
+LAYERS: tuple[str, ...] = ARCHITECTURES["vgg19"].layers
 
 
 @dataclass(frozen=True)

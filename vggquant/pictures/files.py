@@ -1,4 +1,7 @@
-"""Picture files ↔ tensors, RGB in [0, 1], with colour and metadata; knows of no models."""
+"""Picture files to tensors, RGB in [0, 1], and back, with transparency, colour profile and the text of a PNG.
+
+What the tensors are used for is left to others, and so are changes of their colours.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from vggquant.errors import PictureError, located
 from vggquant.files.storage import PathLike, read_file, write_file
+from vggquant.pictures.colors import luminance
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,21 +26,21 @@ if TYPE_CHECKING:
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 MAX_PIXELS = 50_000_000
-SETTINGS_KEY = "vggquant"  # of the text in a PNG
-_LONGEST = {"WEBP": 16_383, "JPEG": 65_535}  # sides
-_LUMA = (0.299, 0.587, 0.114)
+SETTINGS_KEY = "vggquant"  # names our text among the texts of a PNG
+_LONGEST = {"WEBP": 16_383, "JPEG": 65_535}  # pixels a side; the other types hold any
+_JPEG_QUALITY = 95  # and WebP's
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture with what its file tells beside colours.
+    """A picture, with what its file says besides colours.
 
     Args:
-        pixels: float32, (1, 3, H, W), RGB in [0, 1]; what is transparent lies over white, in files it does not.
-        alpha: float32, (1, 1, H, W) in [0, 1], or ``None`` if all is opaque.
+        pixels: float32, (1, 3, H, W), RGB in [0, 1]. Transparent parts lie over white here; in files they do not.
+        alpha: float32, (1, 1, H, W) in [0, 1], or ``None`` if all of it is opaque.
         icc: Colour profile of the pixels, or ``None``.
-        settings: What made it, as `vggquant` wrote it into a PNG, or ``None``.
-        frames: Of its file, an animation or pages; this is the first.
+        settings: What the picture was made with, as vggquant wrote it into a PNG, or ``None``.
+        frames: How many frames or pages its file has; this is the first.
     """
 
     pixels: Tensor
@@ -45,9 +49,14 @@ class Picture:
     settings: str | None = None
     frames: int = 1
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.pixels.shape[2], self.pixels.shape[3])
+
 
 def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | None = None) -> Picture:
-    """Read a picture as people see it: upright, in RGB, transparency over white.
+    """Read a picture as people see it: upright, in RGB, with transparent parts over white.
 
     Args:
         path: PNG, JPEG, WebP or TIFF.
@@ -56,23 +65,12 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
 
     Raises:
         PictureError: Not a picture of these types, damaged, or over 50 megapixels.
-        StorageError: No such file, or not to be read.
+        StorageError: There is no such file, or it cannot be read.
     """
     data = read_file(path)
     with located(path):
         image, about = _decode(data.tobytes())
-    width, height = image.size
-    if longest is not None:
-        factor = longest / max(width, height)
-    else:
-        factor = math.sqrt(pixels / (width * height)) if pixels is not None else 1.0
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    if size[0] * size[1] > MAX_PIXELS:
-        raise PictureError(f"at most {MAX_PIXELS} pixels", f"{size[0]} × {size[1]}", "choose a smaller size", path=path)
-    if size != image.size:
-        from PIL import Image
-
-        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = _resized(image, longest, pixels)
     array = np.asarray(image, dtype=np.float32) / 255
     tensor = torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
     if tensor.shape[1] == 3:
@@ -82,11 +80,11 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
 
 
 def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
-    """Read a mask: how light a picture is, stretched to a size.
+    """Read a picture as a mask, by how light it is: white is inside, black and transparent parts are outside.
 
     Args:
-        path: A picture, see `read_picture`; white is inside, black and what is transparent outside.
-        size: Height and width.
+        path: See `read_picture`.
+        size: Height and width that the mask is stretched to.
 
     Returns:
         float32, (1, 1, H, W) in [0, 1].
@@ -101,12 +99,12 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
     """Write a picture, rounded to 8 bits; values outside [0, 1] are clipped.
 
     Args:
-        path: Its ending tells the type, see `WRITABLE`. JPEG keeps no transparency, and only PNG keeps settings.
+        path: Its ending decides the type, see `WRITABLE`. JPEG keeps no transparency, and only PNG keeps settings.
         picture: What to write.
         force: Replace an existing file.
 
     Raises:
-        PictureError: Unknown ending.
+        PictureError: The ending is unknown, or the type cannot hold the picture.
         StorageError: The file exists, or cannot be written.
     """
     check_ending(path)
@@ -119,7 +117,7 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
         channels = [torch.where(picture.alpha > 0, colors, picture.pixels), picture.alpha]
     array = torch.cat([part.detach().cpu()[0] for part in channels]).permute(1, 2, 0)
     image = Image.fromarray((array * 255).round().clamp(0, 255).to(torch.uint8).numpy())
-    options: dict[str, Any] = {"quality": 95}
+    options: dict[str, Any] = {"quality": _JPEG_QUALITY}
     if picture.icc is not None:
         options["icc_profile"] = picture.icc
     if picture.settings is not None and kind == "PNG":
@@ -134,7 +132,15 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
 
 
 def check_ending(path: PathLike, longest: int = 1) -> None:
-    """Refuse an ending that `write_picture` does not know, or whose type does not hold so long a side."""
+    """Refuse a file name that `write_picture` could not write to.
+
+    Args:
+        path: Where a picture will be written.
+        longest: Its longer side in pixels.
+
+    Raises:
+        PictureError: The ending is unknown, or its type does not hold sides this long.
+    """
     ending = Path(path).suffix.lower()
     if ending not in WRITABLE:
         raise PictureError(f"an ending {', '.join(WRITABLE)}", ending or "none", "rename the output", path=path)
@@ -143,97 +149,79 @@ def check_ending(path: PathLike, longest: int = 1) -> None:
         raise PictureError(f"at most {most} pixels a side in {ending}", longest, "write a PNG", path=path)
 
 
-def luminance(picture: Tensor) -> Tensor:
-    """Luma of RGB (N, 3, H, W) as (N, 1, H, W): the Y of YIQ (ITU-R BT.601)."""
-    weights = torch.tensor(_LUMA, dtype=picture.dtype, device=picture.device).reshape(3, 1, 1)
-    return (picture * weights).sum(1, keepdim=True)
+def _resized(image: Image.Image, longest: int | None, pixels: int | None) -> Image.Image:
+    width, height = image.size
+    if longest is not None:
+        factor = longest / max(width, height)
+    else:
+        factor = math.sqrt(pixels / (width * height)) if pixels is not None else 1.0
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if size[0] * size[1] > MAX_PIXELS:
+        raise PictureError(f"at most {MAX_PIXELS} pixels", f"{size[0]} × {size[1]}", "choose a smaller size")
+    if size == image.size:
+        return image
+    from PIL import Image
 
-
-def with_luminance(picture: Tensor, other: Tensor) -> Tensor:
-    """A picture's colours with another's luminance, both (1, 3, H, W): I and Q stay, Y is replaced."""
-    return picture + luminance(other) - luminance(picture)
-
-
-def match_luminance(picture: Tensor, other: Tensor) -> Tensor:
-    """A picture's luminance in three channels, with mean and deviation of another's; arXiv:1606.05897, equation 10."""
-    ours, theirs = luminance(picture), luminance(other)
-    spread = ours.std(unbiased=False).clamp(min=1e-6)
-    return ((ours - ours.mean()) * (theirs.std(unbiased=False) / spread) + theirs.mean()).expand_as(picture)
-
-
-def match_colors(picture: Tensor, other: Tensor) -> Tensor:
-    """A picture with mean and covariance of another's colours, both (1, 3, H, W); values may leave [0, 1].
-
-    The linear map is Σ_other^½ Σ_picture^-½, arXiv:1606.05897, section 4.1. What the picture has no
-    colour in, it does not get: a grey one stays grey along one line.
-    """
-    ours, theirs = (_colors(p) for p in (picture, other))
-    root = _power(_covariance(theirs), 0.5) @ _power(_covariance(ours), -0.5)
-    matched = root @ (ours - ours.mean(1, keepdim=True)) + theirs.mean(1, keepdim=True)
-    return matched.to(picture.dtype).reshape(picture.shape)
-
-
-def _colors(picture: Tensor) -> Tensor:
-    return picture[0].flatten(1).double()
-
-
-def _covariance(colors: Tensor) -> Tensor:
-    centred = colors - colors.mean(1, keepdim=True)
-    return centred @ centred.T / colors.shape[1]
-
-
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    """Of a symmetric, positive semidefinite matrix; no power of what is zero but for rounding."""
-    values, vectors = torch.linalg.eigh(matrix)
-    solid = values > 1e-8  # a two-thousandth of a grey level
-    powers = torch.where(solid, values.clamp(min=1e-8) ** exponent, 0)
-    raised: Tensor = (vectors * powers) @ vectors.T
-    return raised
+    return image.resize(size, Image.Resampling.BICUBIC)
 
 
 def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
-    """Image in RGB or RGBA, and what else a `Picture` tells."""
+    """The first image of a file in RGB or RGBA, and the other fields of its `Picture`."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise PictureError("Pillow for pictures", "no such package", "pip install 'vggquant[style]'") from None
     too_large = f"at most {MAX_PIXELS} pixels"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's advice on odd metadata is not for our users
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which our users cannot help
         try:
             image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
             if image.width * image.height > MAX_PIXELS:
                 raise PictureError(too_large, f"{image.width} × {image.height}", "reduce it first")
             frames = getattr(image, "n_frames", 1)
-            image = _upright(image)
-            if image.mode == "F":
-                raise PictureError("8 or 16 bits a channel", "floating point", "convert it first")
-            if image.mode.startswith("I"):
-                grey = np.asarray(image).astype(np.int64)
-                if grey.min() < 0 or grey.max() > 65535:
-                    raise PictureError("8 or 16 bits a channel", "32 bits", "convert it first")
-                image = Image.fromarray((grey / 257).round().astype(np.uint8))
-            icc, settings = image.info.get("icc_profile"), image.info.get(SETTINGS_KEY)
-            if not isinstance(icc, bytes) or icc[16:20] != b"RGB ":  # of inks or greys, which we convert
-                icc = None
-            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            settings = settings if isinstance(settings, str) else None
-            return image, {"icc": icc, "settings": settings, "frames": frames}
+            image = _in_8_bits(_upright(image))
+            about = {"icc": _rgb_profile(image), "settings": _settings(image), "frames": frames}
+            return image.convert("RGBA" if image.has_transparency_data else "RGB"), about
         except UnidentifiedImageError:
             raise PictureError(f"a picture ({', '.join(READABLE)})", "something else", "convert it to PNG") from None
         except Image.DecompressionBombError:
             raise PictureError(too_large, "far more", "reduce it first") from None
         except PictureError:
             raise
-        except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        except Exception as error:  # Pillow's decoders raise errors of any type on damaged data
             raise PictureError("an undamaged picture", f"{error}", "get it again") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says; what says nothing readable is left as it is."""
+    """The image turned as its EXIF says, or as it is where the EXIF cannot be read."""
     from PIL import ImageOps
 
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # as above; what is wrong with the pixels shows when they are read
+    except Exception:  # as in `_decode`; damaged pixels are found when they are converted
         return image
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """The image itself, or its 16 bits a channel reduced to 8."""
+    if image.mode == "F":
+        raise PictureError("8 or 16 bits a channel", "floating point", "convert it first")
+    if not image.mode.startswith("I"):
+        return image
+    from PIL import Image
+
+    grey = np.asarray(image).astype(np.int64)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise PictureError("8 or 16 bits a channel", "32 bits", "convert it first")
+    return Image.fromarray((grey / 257).round().astype(np.uint8))
+
+
+def _rgb_profile(image: Image.Image) -> bytes | None:
+    """The colour profile, unless it is of inks or greys, which are converted to RGB without it."""
+    icc = image.info.get("icc_profile")
+    return icc if isinstance(icc, bytes) and icc[16:20] == b"RGB " else None
+
+
+def _settings(image: Image.Image) -> str | None:
+    settings = image.info.get(SETTINGS_KEY)
+    return settings if isinstance(settings, str) else None

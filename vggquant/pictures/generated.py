@@ -1,12 +1,13 @@
-"""Generated pictures with natural statistics: seeded, NumPy alone; knows of no files and no models.
+"""Generated pictures whose statistics are those of photographs, made from a seed by NumPy alone.
 
-Dead leaves, after Lee, Mumford & Huang, "Occlusion models for natural images", IJCV 41 (2001): objects
-whose sizes fall off as 1/r³ hide one another, here each with its own colours, shading and texture. They
-stand in for photographs where features are watched while weights change, so that none need be shipped.
+They are dead leaves, after Lee, Mumford & Huang, "Occlusion models for natural images", IJCV 41 (2001): objects hide
+one another, and their sizes fall off as 1/r³. Here each object also has colours, shading and a texture. The pictures
+stand in for photographs where the features of changed weights are measured, so that no photographs need be shipped.
+What is done with them is left to others.
 
-All arithmetic is on integers and exact square roots, all chance a raw PCG64 stream: every machine and
-NumPy makes the same bytes. Lengths are in 256ths of a pixel, colours in 256ths of a grey level, and
-shares, chances, amplitudes and directions in 256ths of one.
+Every machine and every version of NumPy makes the same bytes, because the arithmetic uses integers and exact square
+roots only, and random numbers come from a raw PCG64 stream. Lengths are in 256ths of a pixel and colours in 256ths of
+a grey level. Shares, chances, amplitudes and directions are in 256ths of one.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from vggquant.errors import OptionError
 Ints = npt.NDArray[np.int64]
 
 MIN_SIDE = 8  # pixels
-_LATTICE = 64  # cells a side after which noise repeats
+_LATTICE = 64  # noise repeats after this many cells
 
 
 class _Kind(NamedTuple):
-    """What tells one sort of scene from another."""
+    """How one kind of scene differs from another."""
 
     objects: int
-    smallest: int  # radius of the smallest, in a picture of 256 × 256 pixels
-    horizons: int  # strips of ground, hills or water across the backdrop
-    upright: int  # chance that an object stands straight
-    round: int  # chance of an ellipse, not a tapered box
-    hollow: int  # chance of an outline only
-    slender: int  # most by which the length exceeds the width
-    bend: int  # how far outlines and textures stray
-    texture: int  # contrast
-    crowding: int  # places tried per object: the more, the denser the crowds and the emptier the rest
+    smallest: int  # radius of the smallest object, in a picture of 256 × 256 pixels
+    horizons: int  # strips of ground, hills or water across the background
+    upright: int  # chance that an object stands upright
+    round: int  # chance of an ellipse; the others are tapered boxes
+    hollow: int  # chance that only the outline is drawn
+    slender: int  # the most by which an object's length exceeds its width
+    bend: int  # how far outlines and textures are bent
+    texture: int  # contrast of the textures
+    crowding: int  # places tried for each object; the more, the denser the crowds and the emptier the rest
     saturation: int
 
 
@@ -52,31 +53,31 @@ _KINDS = (
 
 
 class _Leaf(NamedTuple):
-    """The place and form of one object."""
+    """Where one object lies, and its shape."""
 
-    y: int  # of its centre
+    y: int  # the centre
     x: int
-    along: int  # half its length
-    across: int  # half its width
-    direction: tuple[int, int]  # of its length, x and y
+    along: int  # half the length
+    across: int  # half the width
+    direction: tuple[int, int]  # in which the length lies, x and y
     is_round: bool
     is_hollow: bool
 
 
 def generated_pictures(count: int, height: int = 256, width: int = 256, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Make pictures that excite a network much as photographs do.
+    """Make pictures that a network responds to much as it does to photographs.
 
     Args:
-        count: How many; asking for more gives the same first ones.
+        count: How many pictures. The first ones do not depend on how many follow.
         height: In pixels, at least `MIN_SIDE`.
         width: In pixels, at least `MIN_SIDE`.
-        seed: Others give other pictures; at least 0.
+        seed: At least 0; each seed gives other pictures.
 
     Returns:
         uint8, (count, H, W, 3), RGB.
 
     Raises:
-        OptionError: No pictures, too small ones, or a negative seed.
+        OptionError: `count` is 0, a side is too short, or the seed is negative.
     """
     given = {"count": (count, 1), "height": (height, MIN_SIDE), "width": (width, MIN_SIDE), "seed": (seed, 0)}
     for name, (value, least) in given.items():
@@ -89,13 +90,13 @@ def generated_pictures(count: int, height: int = 256, width: int = 256, seed: in
 
 
 class _Draws:
-    """Random integers; NumPy's distributions may change between its versions, raw bits do not."""
+    """Random integers made from raw bits, since NumPy's own distributions may change between its versions."""
 
     def __init__(self, seed: int, index: int) -> None:
         self._bits = np.random.PCG64([seed, index])
 
     def between(self, low: int, high: int, *shape: int) -> Ints:
-        """Uniform in low … high, both included."""
+        """Integers uniform from `low` to `high`, both included."""
         raw = np.asarray(self._bits.random_raw(math.prod(shape)), np.uint64) >> np.uint64(32)
         values: Ints = low + (raw.astype(np.int64) * (high - low + 1) >> 32)
         return values.reshape(shape)
@@ -104,7 +105,7 @@ class _Draws:
         return int(self.between(low, high))
 
     def bell(self, spread: int) -> int:
-        """Near to normal, of standard deviation `spread`: the sum of three uniform draws."""
+        """The sum of three uniform draws, which is nearly normal with standard deviation `spread`."""
         return int(self.between(-spread, spread, 3).sum())
 
     def chance(self, share: int) -> bool:
@@ -117,7 +118,7 @@ class _Draws:
 
 
 class _Scene:
-    """A canvas, int64 (H, W, 3), and what the objects painted on it have in common."""
+    """A canvas, int64 (H, W, 3), and what all objects painted on it share: light, palette, roughness and bends."""
 
     def __init__(self, draws: _Draws, kind: _Kind, height: int, width: int) -> None:
         self.draws, self.kind, self.height, self.width = draws, kind, height, width
@@ -133,7 +134,7 @@ class _Scene:
         self.canvas = _mix(self.palette[0], self.palette[1], np.clip(self.y // height + clouds, 0, 256))
 
     def picture(self) -> npt.NDArray[np.uint8]:
-        """Paint the objects, back to front, and add grain; uint8, (H, W, 3)."""
+        """Paint the objects from back to front and add grain; uint8, (H, W, 3)."""
         for strip in range(self.kind.horizons):
             self.paint(self.horizon(strip))
         for _ in range(self.kind.objects):
@@ -143,9 +144,9 @@ class _Scene:
         return levels.astype(np.uint8)
 
     def fractal(self, coarsest: int, keep: int) -> Ints:
-        """Noise in octaves, from cells of size `coarsest` to cells of two pixels, within ±256; (H, W).
+        """Noise in octaves, from cells of size `coarsest` down to cells of two pixels, within ±256; (H, W).
 
-        Each octave has `keep` times the amplitude of the next coarser; 256 makes a power spectrum of 1/f².
+        Each octave has `keep` 256ths of the amplitude of the coarser one before it. At 256, power falls off as 1/f².
         """
         total, amplitude, amplitudes, period = np.zeros((1, 1), np.int64), 256, 0, coarsest
         while period >= 512:
@@ -155,7 +156,7 @@ class _Scene:
         return total // amplitudes
 
     def colour(self) -> Ints:
-        """Of any brightness, mostly muted, and wider along yellow–blue than along red–green, as in nature."""
+        """A colour of any brightness, mostly muted; as in nature, yellow–blue varies more than red–green."""
         draws = self.draws
         saturation = self.kind.saturation * (3 if draws.chance(40) else 1)
         light = 138 * 256 + draws.bell(66 * 256)
@@ -165,14 +166,14 @@ class _Scene:
         return np.clip(rgb, 8 * 256, 246 * 256)
 
     def horizon(self, strip: int) -> _Leaf:
-        """A box so large that only its upper edge is seen."""
+        """A box so large that only its upper edge is in the picture."""
         height = self.height * 256
         top = height * (strip + 1) // (self.kind.horizons + 1) + self.draws.bell(height // 12)
         return _Leaf(top + 2 * self.side, self.width * 128, 3 * self.side, 2 * self.side, (256, 0), False, False)
 
     def leaf(self) -> _Leaf:
         draws, kind = self.draws, self.kind
-        # the inverse of the distribution function of 1/r³
+        # inverts the distribution function of 1/r³
         radius = min(kind.smallest * self.side // (256 * math.isqrt(draws.one(1, 65536))), self.side // 3)
         stretch = math.isqrt(256 * (256 + draws.one(0, draws.one(0, kind.slender))))
         sizes = max(radius * stretch // 256, 128), max(radius * 256 // stretch, 128)
@@ -183,7 +184,7 @@ class _Scene:
         return _Leaf(y * 256, x * 256, along, across, direction, draws.chance(kind.round), draws.chance(kind.hollow))
 
     def paint(self, leaf: _Leaf) -> None:
-        """Lay one object, and at times its shadow, over the canvas."""
+        """Lay one object, sometimes with a shadow, over the canvas."""
         draws = self.draws
         small = min(leaf.along, leaf.across, self.side // 6)
         reach = (math.isqrt(leaf.along**2 + leaf.across**2) + small // 2) // 256 + 2
@@ -209,7 +210,7 @@ class _Scene:
         canvas += (fill - canvas) * np.clip((depth + blur) * 128 // blur, 0, 256)[..., None] >> 8
 
     def depth(self, leaf: _Leaf, p: Ints, q: Ints) -> Ints:
-        """How far inside the outline the points (p, q) on the object's own axes lie; about right near it."""
+        """How far inside the outline each point (p, q) on the object's own axes lies; only about right far from it."""
         small = min(leaf.along, leaf.across)
         if leaf.is_round:
             depth = (256 - _length(p * 256 // leaf.along, q * 256 // leaf.across)) * small >> 8
@@ -223,7 +224,7 @@ class _Scene:
         return depth
 
     def colouring(self, around: Ints, texture: Ints) -> Ints:
-        """Two colours in the proportions of a texture, the first one touched by the colour around; (h, w, 3)."""
+        """Two colours mixed as a texture says, of which the first takes a little of the colour around; (h, w, 3)."""
         draws = self.draws
         colour = _mix(self.palette[draws.one(0, 4)], around, draws.between(0, 100)) * (256 + draws.bell(40)) >> 8
         other = self.palette[draws.one(0, 4)] if draws.chance(64) else colour * draws.one(40, 400) >> 8
@@ -231,7 +232,7 @@ class _Scene:
         return _mix(colour, other, 128 + (texture * strength >> 9))
 
     def texture(self, p: Ints, q: Ints, small: int) -> Ints:
-        """Roughness, fur, stripes, tiles, checks or rings on the object's own axes (p, q), within ±256."""
+        """Roughness, fur, stripes, tiles, checks or rings along the object's own axes (p, q), within ±256."""
         draws = self.draws
         period = max(small * 256 >> draws.one(8, 12), 640)
         match draws.one(0, 11):
@@ -253,7 +254,7 @@ class _Scene:
 
 
 def _value_noise(draws: _Draws, u: Ints, v: Ints) -> Ints:
-    """Random values on a lattice and smooth ones between, within ±256, at (u, v) in 256ths of a cell."""
+    """Random values on a lattice, smoothly interpolated, within ±256; (u, v) are in 256ths of a cell."""
     lattice = draws.between(-256, 256, _LATTICE, _LATTICE)
     i, j = u >> 8, v >> 8
     f, g = (t * t * (768 - 2 * t) >> 16 for t in (u & 255, v & 255))  # 3t² − 2t³
@@ -266,7 +267,7 @@ def _value_noise(draws: _Draws, u: Ints, v: Ints) -> Ints:
 
 
 def _wave(t: Ints, period: int) -> Ints:
-    """Triangles between ±256."""
+    """A triangle wave between ±256."""
     return np.abs(t % period * 1024 // period - 512) - 256
 
 
@@ -275,5 +276,5 @@ def _length(p: Ints, q: Ints) -> Ints:
 
 
 def _mix(one: Ints, other: Ints, share: Ints) -> Ints:
-    """From colour `one` at share 0 to colour `other` at share 256; (..., 3) for a share of (...)."""
+    """Mix two colours: `one` at share 0, `other` at share 256; (..., 3) for shares of shape (...)."""
     return one + ((other - one) * share[..., None] >> 8)

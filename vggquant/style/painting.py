@@ -1,43 +1,44 @@
-"""Picture files → a painted picture file: sizes, masks, saves, resuming; the optimisation is left to `style`."""
+"""Picture files to a painted picture file, with intermediate pictures on the way.
+
+This module brings the others together: reading is left to `inputs`, the text of a PNG and resuming to `resuming`,
+loading to `network`, and the painting itself to `transfer`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vggquant.errors import OptionError, PictureError, SourceError, located
-from vggquant.files.sources import resolve
-from vggquant.files.storage import PathLike, check_output, make_folder, read_file, sha256
+from vggquant.errors import OptionError, located
+from vggquant.files.storage import PathLike, check_output, make_folder
 from vggquant.models.devices import require_device
-from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG, Pooling
-from vggquant.networks.vgg import ARCHITECTURES
-from vggquant.pictures.files import WRITABLE, Picture, check_ending, read_mask, read_picture, write_picture
-from vggquant.style.options import PIXELS, Precision, StyleOptions
-from vggquant.style.transfer import StyleProgress, stylize
-
-NO_MASK = "none"  # for a style that is wanted everywhere
+from vggquant.networks.vgg import LAYERS
+from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
+from vggquant.style.checks import check_options, check_scales
+from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
+from vggquant.style.memory import memory_per_pixel, require_memory
+from vggquant.style.network import deterministic_algorithms, load_network, place
+from vggquant.style.options import PIXELS, StyleOptions
+from vggquant.style.resuming import Record, make_record
+from vggquant.style.scales import size_of
+from vggquant.style.task import Task
+from vggquant.style.transfer import StyleProgress, optimise
 
 
 @dataclass(frozen=True)
 class Saves:
-    """Intermediate pictures.
+    """Intermediate pictures to be written.
 
     Args:
-        every: Steps between two of them.
+        every: Steps from one to the next.
         folder: Where they go; made if missing.
-        prefix: Of their names, which go on with the step.
+        prefix: How their names begin, before the step.
     """
 
     every: int
@@ -45,11 +46,11 @@ class Saves:
     prefix: str = ""
 
     def path(self, step: int, steps: int) -> str:
-        """Where the picture after a step goes."""
+        """Where the picture after a step goes, of so many steps in all."""
         return os.path.join(os.fspath(self.folder), f"{self.prefix}{step:0{len(str(steps))}d}.png")
 
     def paths(self, steps: range) -> list[str]:
-        """Where the pictures after some steps go."""
+        """Where the pictures after some steps go, of which the last is the last of all."""
         return [self.path(step, steps.stop - 1) for step in steps if step % self.every == 0]
 
 
@@ -60,7 +61,7 @@ class PaintReport:
     Args:
         width: In pixels.
         height: In pixels.
-        loss: Terms of the loss before the last step; empty for no steps.
+        loss: Terms of the loss before the last step, by name; empty if no step was made.
         notes: Sentences for the caller.
     """
 
@@ -92,227 +93,152 @@ def paint(
     force: bool = False,
     progress: Callable[[StyleProgress], None] | None = None,
 ) -> PaintReport:
-    """Paint a picture in the manner of others, file to file.
+    """Paint a picture in the manner of others, from files to a file.
 
-    Transparency and colour profile are the content's; a PNG tells in its text what made it: options,
-    sizes and checksums, no paths.
+    The result has the content's transparency and colour profile. If it is a PNG, its text tells what made it.
 
     Args:
         content: Picture to paint.
         styles: Pictures in whose manner.
-        out: Picture to write; its ending tells the type.
+        out: Picture to write; its ending decides the type.
         options: Of the transfer.
         weights: A packed file; the embedded VGG-19 if not given.
         pooling: ``max`` or ``avg``.
-        size: Longest side of the result.
+        size: Longer side of the result in pixels.
         pixels: Its area, if `size` is not given.
-        style_size: Longest side of the styles.
+        style_size: Longer side of the styles in pixels.
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
         start: A picture to optimise from, instead of what the options say.
-        resume: An intermediate picture of this very transfer, to go on from.
+        resume: An intermediate picture of this very transfer to go on from.
         device: Where to compute.
         supplemental_devices: Device and layer (a name, or an index from 1) from which it is used.
-        deterministic: Whether to keep to algorithms that always give the same.
-        saves: Intermediate pictures wanted.
+        deterministic: Whether to use only algorithms that always give the same result.
+        saves: Intermediate pictures to be written.
         force: Whether existing files may be replaced.
         progress: Called after each step.
 
     Raises:
         VggQuantError: A file is missing, not sound or in the way, or an option has no meaning.
     """
-    options = options or StyleOptions()
-    check_ending(out)
-    masked = [mask for mask in masks if os.fspath(mask) != NO_MASK]
-    started = [path for path in (start, resume) if path is not None]
-    inputs = [content, *styles, *masked, *started, resolve(weights)]
-    check_output(out, force=force, sources=inputs)
-    if start is not None and resume is not None:
-        raise OptionError("a picture to start or to resume from", "both", "choose one", tensor="start")
-    if masks and len(masks) != len(styles):
-        got = f"{len(masks)} for {len(styles)}"
-        raise OptionError("one for each style, or none at all", got, "name as many", tensor="mask")
-    names = ARCHITECTURES["vgg19"].layers  # which all others share
-    asked = [("--content-layer", layer) for layer in options.content_layers]
-    asked += [("--style-layer", layer) for layer in options.style_layers]
-    for option, layer in asked:
-        if layer not in names:
-            raise OptionError(f"a layer {names[0]} … {names[-1]}", f"“{layer}”", "see --list-layers", tensor=option)
-    read = read_picture(content, longest=size, pixels=pixels)
-    area = read.pixels.shape[2] * read.pixels.shape[3]
-    read_styles = [read_picture(path, longest=style_size, pixels=style_pixels or area) for path in styles]
-    style_pictures = [style.pixels for style in read_styles]
-    notes = [
-        f"{os.fspath(path)}: the first of {picture.frames} frames"
-        for path, picture in zip((content, *styles), (read, *read_styles), strict=True)
-        if picture.frames > 1
-    ]
-    shape = (read.pixels.shape[2], read.pixels.shape[3])
-    check_ending(out, max(shape))
-    if read.alpha is not None and WRITABLE[Path(out).suffix.lower()] == "JPEG":
-        notes.append(f"{os.fspath(out)}: JPEG keeps no transparency; it is painted over white")
-    read_masks = [None if os.fspath(mask) == NO_MASK else read_mask(mask, shape) for mask in masks]
-    began = None if not started else read_picture(started[0])
-    settings = {
-        "options": dataclasses.asdict(options),
-        "pooling": pooling,
-        "sha256": {
-            "content": _sha256(content),
-            "styles": [_sha256(style) for style in styles],
-            "masks": [None if os.fspath(mask) == NO_MASK else _sha256(mask) for mask in masks],
-            "start": None if start is None else _sha256(start),
-            "weights": _sha256(resolve(weights)),
-        },
-        "size": [shape[1], shape[0]],
-        "style_sizes": [[style.shape[3], style.shape[2]] for style in style_pictures],
-    }
-    done = 0
-    resumed: list[dict[str, Any]] = []
-    if resume is not None and began is not None:
-        with located(resume):
-            done, settings, resumed = _resumed(began, settings)
-        resumed = [*resumed, {"step": done, "sha256": _sha256(resume)}]
-    made_with = {"vggquant": version("vggquant"), "torch": torch.__version__, "resumed": resumed}
-    if saves is not None:
-        for path in saves.paths(range(done + 1, options.steps + 1)):
-            if os.path.realpath(path) == os.path.realpath(out):
-                raise OptionError(
-                    "another name than that of a picture on the way", os.fspath(out), "rename it", tensor="out"
-                )
-            if os.path.isdir(saves.folder):
-                check_output(path, force=force, sources=inputs)
+    inputs = Inputs.named(content, styles, masks, start, resume, weights)
+    painting = _Painting(inputs, out, options or StyleOptions(), saves, force)
+    pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling)
+    task = pictures.task(require_device(device), record.done)
+    with deterministic_algorithms(deterministic):
+        vgg = painting.load_network(pooling, device, supplemental_devices)
+        return painting.make(vgg, task, pictures, record, progress)
 
-    where = require_device(device)
-    layers = (*options.content_layers, *options.style_layers)
-    with _deterministically(deterministic):
-        vgg = load_network(
-            options.precision, weights, upto=max(layers, key=_depth, default=None), pooling=pooling, device=where
-        )
-        others = {_layer(vgg, layer): require_device(other) for other, layer in supplemental_devices}
-        vgg.place({layer: other for layer, other in others.items() if layer in vgg.layers})
+
+@dataclass(frozen=True)
+class _Painting:
+    """One call of `paint`: the files, and what is wanted of them.
+
+    Args:
+        inputs: Files to paint from.
+        out: Picture to write.
+        options: Of the transfer.
+        saves: Intermediate pictures to be written, or ``None``.
+        force: Whether existing files may be replaced.
+    """
+
+    inputs: Inputs
+    out: PathLike
+    options: StyleOptions
+    saves: Saves | None
+    force: bool
+
+    def read(self, sizes: Sizes, pooling: Pooling) -> tuple[Pictures, Record]:
+        """Read the pictures; whatever can be refused before is refused."""
+        check_ending(self.out)
+        check_output(self.out, force=self.force, sources=self.inputs.paths)
+        self.inputs.check()
+        _check_layers(self.options)
+        check_options(self.options, len(self.inputs.styles))
+        pictures = read_pictures(self.inputs, sizes)
+        check_ending(self.out, max(pictures.content.size))
+        record = make_record(self.inputs, pictures, self.options, pooling)
+        if self.saves is not None:
+            self._check_saves(self.saves, record.done)
+        return pictures, record
+
+    def load_network(self, pooling: Pooling, device: str, supplemental_devices: Sequence[tuple[str, str]]) -> VGG:
+        """Load as much of the network as the layers need."""
+        deepest = max(self.options.layers, key=LAYERS.index)
+        vgg = load_network(self.options.precision, self.inputs.weights, upto=deepest, pooling=pooling, device=device)
+        place(vgg, supplemental_devices)
+        return vgg
+
+    def make(
+        self,
+        vgg: VGG,
+        task: Task,
+        pictures: Pictures,
+        record: Record,
+        progress: Callable[[StyleProgress], None] | None,
+    ) -> PaintReport:
+        """Paint, and write the pictures."""
         terms: dict[str, float] = {}
-
-        def written(picture: torch.Tensor, step: int) -> Picture:
-            alpha = read.alpha
-            if alpha is not None and alpha.shape[2:] != picture.shape[2:]:
-                alpha = interpolate(alpha, picture.shape[2:], mode="bilinear", antialias=True)
-            text = json.dumps({**made_with, "step": step, **settings}, sort_keys=True)
-            return Picture(picture, alpha, read.icc, text)
 
         def report(made: StyleProgress) -> None:
             terms.update(made.values)
-            if saves is not None and made.done % saves.every == 0:
-                path = saves.path(made.done, options.steps)
-                write_picture(path, written(made.picture(), made.done), force=force)
+            if self.saves is not None and made.done % self.saves.every == 0:
+                path = self.saves.path(made.done, self.options.steps)
+                write_picture(path, _finished(made.picture(), made.done, pictures, record), force=self.force)
             if progress is not None:
                 progress(made)
 
-        if saves is not None:
-            make_folder(saves.folder)
-        files = {f"styles[{index}]": path for index, path in enumerate(styles)}
-        files |= {f"masks[{index}]": path for index, path in enumerate(masks)}
-        try:
-            result = stylize(
-                vgg,
-                read.pixels.to(where),
-                [style.to(where) for style in style_pictures],
-                options,
-                masks=[None if mask is None else mask.to(where) for mask in read_masks] or None,
-                start=None if began is None else began.pixels.to(where),
-                done=done,
-                progress=report,
-            )
-        except PictureError as error:
-            error.path = files.get(error.tensor or "", content)
-            raise
-    write_picture(out, written(result, options.steps), force=force)
-    return PaintReport(shape[1], shape[0], terms, tuple(notes))
+        if self.options.steps > task.done:
+            self._check_sizes(vgg, task)
+        if self.saves is not None:
+            make_folder(self.saves.folder)
+        painted = optimise(vgg, task, self.options, report)
+        write_picture(self.out, _finished(painted, self.options.steps, pictures, record), force=self.force)
+        height, width = task.size
+        return PaintReport(width, height, terms, (*pictures.notes(self.inputs), *self._notes(pictures)))
+
+    def _check_saves(self, saves: Saves, done: int) -> None:
+        """Refuse intermediate pictures that would be written over the result, or over an existing file."""
+        for path in saves.paths(range(done + 1, self.options.steps + 1)):
+            if os.path.realpath(path) == os.path.realpath(self.out):
+                expected = "another name than that of a picture on the way"
+                raise OptionError(expected, os.fspath(self.out), "rename it", tensor="out")
+            if os.path.isdir(saves.folder):
+                check_output(path, force=self.force, sources=self.inputs.paths)
+
+    def _check_sizes(self, vgg: VGG, task: Task) -> None:
+        """Refuse pictures that are too small for the network or too large for the memory, and name their files."""
+        require_size = vgg.architecture.require_size
+        check_scales(vgg, task, self.options)
+        per_pixel = memory_per_pixel(vgg, task.content.device, self.options, task.masked)
+        with located(self.inputs.content):
+            require_size(task.size, self.options.content_layers)
+        for index, (path, style) in enumerate(zip(self.inputs.styles, task.styles, strict=True)):
+            with located(path, f"styles[{index}]"):
+                require_size(size_of(style), self.options.style_layers)
+        with located(self.inputs.content):
+            require_size(task.size, self.options.layers)
+            require_memory(per_pixel, task, self.options.precision)
+
+    def _notes(self, pictures: Pictures) -> list[str]:
+        if pictures.content.alpha is None or WRITABLE[Path(self.out).suffix.lower()] != "JPEG":
+            return []
+        return [f"{os.fspath(self.out)}: JPEG keeps no transparency; it is painted over white"]
 
 
-def load_network(
-    precision: Precision,
-    weights: PathLike | None = None,
-    *,
-    upto: str | None = None,
-    pooling: Pooling = "max",
-    device: torch.device | str = "cpu",
-) -> VGG:
-    """Load a network as it paints fastest: in bf16 with its weights laid out channels last.
-
-    Args:
-        precision: ``float32`` or ``bf16``.
-        weights: A packed file; the embedded VGG-19 if not given.
-        upto: The deepest layer that is looked at.
-        pooling: ``max`` or ``avg``.
-        device: Where to compute.
-
-    Raises:
-        VggQuantError: The file is missing, not sound, or ends before `upto`.
-    """
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    try:
-        vgg = load_quantized_vgg(weights, upto=upto, pooling=pooling, device=device, dtype=dtype)
-    except OptionError as error:
-        if error.tensor != "upto":
-            raise
-        expected, got = f"layers up to {upto} to paint with", f"a file with {error.expected}"
-        raise SourceError(expected, got, "pack it anew, up to there", path=weights) from None
-    if precision == "bf16":
-        for parameter in vgg.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return vgg
+def _check_layers(options: StyleOptions) -> None:
+    """Refuse names that are no VGG's layers, in the words of the command line."""
+    named = [("--content-layer", layer) for layer in options.content_layers]
+    named += [("--style-layer", layer) for layer in options.style_layers]
+    for option, layer in named:
+        if layer not in LAYERS:
+            expected = f"a layer {LAYERS[0]} … {LAYERS[-1]}"
+            raise OptionError(expected, f"“{layer}”", "see --list-layers", tensor=option)
 
 
-def _resumed(picture: Picture, settings: dict[str, Any]) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
-    """Steps that made a picture, the settings that it has in common with this transfer, and where it was resumed."""
-    cure = "repeat the command that it was made with, or pass it to --start"
-    try:
-        found = json.loads(picture.settings or "")
-        step, theirs, before = found["step"], {key: found[key] for key in settings}, [*found.get("resumed", ())]
-        theirs["sha256"] = {**theirs["sha256"], "start": settings["sha256"]["start"]}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise PictureError("the settings of a transfer in a PNG's text", "none", cure) from None
-    ours = json.loads(json.dumps(settings))  # as they are read back
-    different = [key for key in ours if ours[key] != theirs[key]]
-    if different:
-        raise PictureError("a picture of this very transfer", f"other {', '.join(different)}", cure)
-    if type(step) is not int or not 0 <= step <= settings["options"]["steps"]:
-        raise PictureError(f"a step up to {settings['options']['steps']}", step, cure)
-    return step, {**settings, "sha256": found["sha256"]}, before
-
-
-def _sha256(path: PathLike) -> str:
-    return sha256(read_file(path))
-
-
-def _depth(layer: str) -> tuple[int, int, bool]:
-    """Order of layers, whatever the architecture; unknown names are left to the model."""
-    found = re.fullmatch(r"(?:(conv|relu)(\d)_(\d)|pool(\d))", layer)
-    if found is None:
-        return (9, 9, True)
-    return (int(found[4]), 9, True) if found[4] else (int(found[2]), int(found[3]), found[1] == "relu")
-
-
-def _layer(vgg: VGG, layer: str) -> str:
-    """A layer's name, of its name or index."""
-    if not layer.isdecimal():
-        if layer not in vgg.architecture.layers:
-            raise OptionError("the name of a layer", layer, "see --list-layers", tensor="supplemental device")
-        return layer
-    names = vgg.architecture.layers
-    if not 0 < int(layer) < len(names):
-        raise OptionError(f"1 to {len(names) - 1}", layer, "see --list-layers", tensor="supplemental device")
-    return names[int(layer)]
-
-
-@contextmanager
-def _deterministically(wanted: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
+def _finished(painted: Tensor, step: int, pictures: Pictures, record: Record) -> Picture:
+    """A painting with the content's transparency and colour profile, and with what made it."""
+    alpha = pictures.content.alpha
+    if alpha is not None and size_of(alpha) != size_of(painted):
+        alpha = interpolate(alpha, size_of(painted), mode="bilinear", antialias=True)
+    return Picture(painted, alpha, pictures.content.icc, record.text(step))

@@ -1,4 +1,4 @@
-"""Generated pictures: the same everywhere, and near to photographs in what a network responds to."""
+"""Generated pictures: the same bytes everywhere, and with the statistics of photographs."""
 
 from __future__ import annotations
 

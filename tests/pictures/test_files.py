@@ -1,3 +1,5 @@
+"""Picture files: what is read comes back when written, and whatever is no sound picture is refused."""
+
 from __future__ import annotations
 
 import io
@@ -8,19 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import natural_picture
 from vggquant.errors import PictureError, StorageError
-from vggquant.pictures import files as images
-from vggquant.pictures.files import (
-    Picture,
-    luminance,
-    match_colors,
-    match_luminance,
-    read_mask,
-    read_picture,
-    with_luminance,
-    write_picture,
-)
+from vggquant.pictures import files
+from vggquant.pictures.files import Picture, check_ending, read_mask, read_picture, write_picture
 
 RED_GREEN = np.zeros((2, 3, 3), np.uint8)
 RED_GREEN[0, :, 0] = 255
@@ -109,9 +101,20 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
     write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 30, 60)))
     with pytest.raises(PictureError, match="at most 50000000 pixels"):
         read_picture(tmp_path / "x.png", longest=50_000)
-    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(files, "MAX_PIXELS", 1000)
     with pytest.raises(PictureError, match=r"at most 1000 pixels, got 60 × 30"):
         read_picture(tmp_path / "x.png")
+
+
+def test_the_size_is_height_and_width() -> None:
+    assert Picture(torch.rand(1, 3, 30, 60)).size == (30, 60)
+
+
+def test_types_that_hold_no_long_sides_are_refused() -> None:
+    check_ending("x.webp", 16_383)
+    check_ending("x.png", 70_000)
+    with pytest.raises(PictureError, match=r"x\.webp: expected at most 16383 pixels a side in \.webp, got 16384"):
+        check_ending("x.webp", 16_384)
 
 
 def test_outputs_are_protected(tmp_path: Path) -> None:
@@ -188,41 +191,6 @@ def test_a_mask_is_stretched(tmp_path: Path) -> None:
     assert mask[0, 0, 3, 0] == 0
     assert mask[0, 0, 3, 7] == 1
     assert 0 < float(mask[0, 0, 3, 4]) < 1
-
-
-def photograph(name: str) -> torch.Tensor:
-    return torch.from_numpy(natural_picture(name)[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
-
-
-def test_luminance_is_replaced_and_colours_stay() -> None:
-    """In YIQ, by its matrix."""
-    yiq = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-    picture, other = photograph("astronaut"), photograph("coffee")
-    found = with_luminance(picture, other)
-    before, after = (torch.einsum("ij,njhw->nihw", yiq, p) for p in (picture, found))
-    assert torch.allclose(after[:, 1:], before[:, 1:], atol=1e-3)
-    assert torch.allclose(after[:, :1], luminance(other), atol=1e-5)
-
-
-def test_luminance_is_matched() -> None:
-    found = match_luminance(photograph("astronaut"), photograph("coffee"))
-    assert found.shape == (1, 3, 64, 96)
-    assert found.mean().item() == pytest.approx(luminance(photograph("coffee")).mean().item(), abs=1e-4)
-    assert found.std().item() == pytest.approx(luminance(photograph("coffee")).std().item(), rel=1e-2)
-    assert match_luminance(torch.full((1, 3, 4, 4), 0.3), photograph("coffee")).isfinite().all()
-
-
-def test_colours_are_matched_in_mean_and_covariance() -> None:
-    found = match_colors(photograph("astronaut"), photograph("coffee"))[0].flatten(1).double()
-    wanted = photograph("coffee")[0].flatten(1).double()
-    assert torch.allclose(found.mean(1), wanted.mean(1), atol=1e-5)
-    assert torch.allclose(found.cov(), wanted.cov(), atol=1e-5)
-
-
-def test_grey_pictures_have_no_colours_to_match() -> None:
-    grey = luminance(photograph("astronaut")).expand(1, 3, 64, 96)
-    assert match_colors(grey, photograph("coffee")).isfinite().all()
-    assert torch.allclose(match_colors(photograph("coffee"), grey).std(1), torch.tensor(0.0), atol=1e-3)
 
 
 def test_whatever_a_decoder_raises_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,22 @@
+"""What `vggquant.style` offers, and at what cost."""
+
+from __future__ import annotations
+
+from tests.test_house import loaded_by
+from vggquant import style
+
+
+def test_everything_offered_is_there_and_documented() -> None:
+    assert set(style.__all__) >= {"ContentLoss", "StyleLoss", "StyleOptions", "TotalVariationLoss", "stylize"}
+    for name in style.__all__:
+        assert getattr(style, name).__doc__
+        assert name in dir(style)
+
+
+def test_options_need_no_torch() -> None:
+    assert loaded_by("from vggquant.style import StyleOptions; StyleOptions()") == set()
+
+
+def test_each_layer_is_looked_at_once() -> None:
+    options = style.StyleOptions(content_layers={"relu3_1": None}, style_layers={"relu1_1": 2.0, "relu3_1": None})
+    assert options.layers == ("relu3_1", "relu1_1")

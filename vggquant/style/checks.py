@@ -1,0 +1,141 @@
+"""Refuses options and pictures that have no meaning for a transfer, each with what to do instead.
+
+Whether the memory is large enough is checked by `memory`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from vggquant.errors import OptionError, PictureError
+from vggquant.models.features import Features
+from vggquant.models.vgg import VGG
+from vggquant.networks.vgg import side_needed
+from vggquant.style.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+from vggquant.style.scales import stages
+from vggquant.style.task import Task
+
+LIMIT = 8.0  # how far colours may lie from 0: matched ones leave [0, 1], but those of 0–255 were never divided
+MASK_LIMIT = 1.001  # 1, but for rounding
+SEEDS = 2**63  # how many torch takes
+
+
+def check_task(task: Task, options: StyleOptions) -> None:
+    """Refuse pictures that are not of the form that a `Task` asks for, or that its options do not fit.
+
+    Raises:
+        OptionError: Their number does not fit, or an option has no meaning.
+        PictureError: One of them has another type, shape or range of values.
+    """
+    check_options(options, len(task.styles))
+    if len(task.masks) != len(task.styles):
+        expected = f"one for each style, {len(task.styles)}"
+        raise OptionError(expected, len(task.masks), "pass None for a style that is wanted everywhere", tensor="masks")
+    if not 0 <= task.done <= options.steps:
+        cure = "pass how many of the steps led to the start"
+        raise OptionError(f"0 to {options.steps} steps", task.done, cure, tensor="done")
+    _check_tensor("content", task.content)
+    for index, style in enumerate(task.styles):
+        _check_tensor(f"styles[{index}]", style)
+    for index, mask in enumerate(task.masks):
+        if mask is not None:
+            _check_tensor(f"masks[{index}]", mask, channels=1, limit=MASK_LIMIT)
+    if task.start is not None:
+        _check_tensor("start", task.start, limit=math.inf)  # paintings are not clipped
+    for index, mask in enumerate(task.masks):
+        if mask is not None:
+            check_mask(f"masks[{index}]", mask)
+
+
+def check_options(options: StyleOptions, styles: int) -> None:
+    """Refuse options that have no meaning.
+
+    Args:
+        options: To be checked.
+        styles: How many styles there are.
+
+    Raises:
+        OptionError: One has no meaning, or there are no styles.
+    """
+    if styles < 1:
+        raise OptionError("one style or more", "none", "pass a picture", tensor="styles")
+    if options.style_weights is not None and len(options.style_weights) != styles:
+        cure = "give each style a weight, or none of them"
+        raise OptionError(f"one for each style, {styles}", options.style_weights, cure, tensor="style_weights")
+    _check_layers("content_layers", options.content_layers)
+    _check_layers("style_layers", options.style_layers)
+    if not 0 <= options.seed < SEEDS:
+        raise OptionError("a seed from 0 to 2⁶³ − 1", options.seed, "choose one of these", tensor="seed")
+    if options.steps < 0:
+        raise OptionError("0 steps or more", options.steps, "choose a larger number", tensor="steps")
+    if options.scales is not None and options.scales < 1:
+        cure = "choose a larger number, or leave it out to go by size"
+        raise OptionError("1 scale or more", options.scales, cure, tensor="scales")
+    if not options.layers:
+        raise OptionError("one layer or more", "none", "name a content layer or a style layer", tensor="layers")
+    _check_choice("optimizer", options.optimizer, OPTIMIZERS)
+    _check_choice("start", options.start, STARTS)
+    _check_choice("precision", options.precision, PRECISIONS)
+    _check_choice("preserve_color", options.preserve_color, PRESERVE_COLORS)
+    _check_weights(options)
+
+
+def check_scales(vgg: Features, task: Task, options: StyleOptions) -> None:
+    """Refuse a coarsest scale of which the pools of a VGG would leave nothing; other networks know this themselves.
+
+    Raises:
+        OptionError: The first scale that is still to be worked at is too small.
+    """
+    planned = [stage for stage in stages(*task.size, options) if stage.without(task.done)]
+    if not isinstance(vgg, VGG) or not planned or planned[0].factor == 1:
+        return
+    for layers in (options.content_layers, options.layers):
+        smallest, deepest = vgg.architecture.smallest_side(layers)
+        if min(planned[0].size) < smallest:
+            got = f"{planned[0].width_by_height} at the coarsest"
+            raise OptionError(side_needed(smallest, deepest), got, "choose fewer scales", tensor="scales")
+
+
+def check_mask(name: str, mask: Tensor) -> None:
+    """Refuse a mask within which a style would have no place.
+
+    Raises:
+        PictureError: It is black all over, or has negative values.
+    """
+    if mask.min() < 0 or not mask.any():
+        seen = "an empty mask" if mask.min() >= 0 else "values below 0"
+        raise PictureError("some white", seen, "leave the style out", tensor=name)
+
+
+def _check_layers(option: str, layers: object) -> None:
+    if not isinstance(layers, Mapping):
+        cure = "pass a dict such as {'relu4_2': None}, where None stands for the usual weight"
+        raise OptionError("weights by layer", type(layers).__name__, cure, tensor=option)
+
+
+def _check_choice(option: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise OptionError(f"one of {', '.join(allowed)}", value, "choose one of these", tensor=option)
+
+
+def _check_weights(options: StyleOptions) -> None:
+    numbers = [options.content_weight, options.tv_weight, *(options.style_weights or ())]
+    for layers in (options.content_layers, options.style_layers):
+        numbers += [weight for weight in layers.values() if weight]
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise OptionError("finite numbers from 0 up", numbers, "correct the one that is not", tensor="weights")
+
+
+def _check_tensor(name: str, picture: object, channels: int = 3, limit: float = LIMIT) -> None:
+    if not isinstance(picture, Tensor) or not picture.is_floating_point():
+        kind = str(picture.dtype) if isinstance(picture, Tensor) else type(picture).__name__
+        raise PictureError("a floating tensor in [0, 1]", kind, "convert it", tensor=name)
+    if picture.ndim != 4 or picture.shape[:2] != (1, channels) or not picture.numel():
+        raise PictureError(f"shape (1, {channels}, H, W)", tuple(picture.shape), "reorder or convert it", tensor=name)
+    least, most = (float(bound) for bound in picture.detach().aminmax())
+    if not math.isfinite(least + most) or max(-least, most) > limit:
+        got = f"{least:.4g} to {most:.4g}"
+        raise PictureError("values in [0, 1]", got, "divide by 255, or mend it", tensor=name)

@@ -1,0 +1,164 @@
+"""The files that a painting is made from, and the pictures in them. What they are painted into is left to others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vggquant.errors import OptionError, located
+from vggquant.files.sources import resolve
+from vggquant.files.storage import PathLike, read_file, sha256
+from vggquant.pictures.files import Picture, read_mask, read_picture
+from vggquant.style.checks import check_mask
+from vggquant.style.options import PIXELS
+from vggquant.style.task import Task
+
+NO_MASK = "none"  # stands for a mask where a style is wanted everywhere
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files that a painting is made from.
+
+    Args:
+        content: Picture to paint.
+        styles: Pictures in whose manner.
+        masks: Where each style is wanted, ``None`` for everywhere; empty if no masks were given.
+        start: Picture to optimise from, or ``None``.
+        resume: Intermediate picture to go on from, or ``None``.
+        weights: A packed file.
+    """
+
+    content: PathLike
+    styles: tuple[PathLike, ...]
+    masks: tuple[PathLike | None, ...]
+    start: PathLike | None
+    resume: PathLike | None
+    weights: PathLike
+
+    @classmethod
+    def named(
+        cls,
+        content: PathLike,
+        styles: Sequence[PathLike],
+        masks: Sequence[PathLike],
+        start: PathLike | None,
+        resume: PathLike | None,
+        weights: PathLike | None,
+    ) -> Inputs:
+        """The files as a caller names them: ``none`` for no mask, ``vgg19`` or nothing for the embedded weights."""
+        files = tuple(None if os.fspath(mask) == NO_MASK else mask for mask in masks)
+        return cls(content, tuple(styles), files, start, resume, resolve(weights))
+
+    @property
+    def paths(self) -> list[PathLike]:
+        """Every file that is there."""
+        given = (self.content, *self.styles, *self.masks, self.start, self.resume, self.weights)
+        return [path for path in given if path is not None]
+
+    def check(self) -> None:
+        """Refuse files that do not go together.
+
+        Raises:
+            OptionError: A picture to start from besides one to resume from, or another number of masks than styles.
+        """
+        if self.start is not None and self.resume is not None:
+            raise OptionError("a picture to start or to resume from", "both", "choose one", tensor="start")
+        if self.masks and len(self.masks) != len(self.styles):
+            got = f"{len(self.masks)} for {len(self.styles)}"
+            raise OptionError("one for each style, or none at all", got, "name as many", tensor="mask")
+
+    def checksums(self) -> dict[str, Any]:
+        """SHA-256 of each file but the one to resume from, as a painting records them."""
+        return {
+            "content": checksum(self.content),
+            "styles": [checksum(style) for style in self.styles],
+            "masks": [None if mask is None else checksum(mask) for mask in self.masks],
+            "start": None if self.start is None else checksum(self.start),
+            "weights": checksum(self.weights),
+        }
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that pictures are resized to.
+
+    Args:
+        longest: Longer side of the result in pixels.
+        pixels: Its area, if `longest` is not given.
+        style_longest: Longer side of the styles.
+        style_pixels: Their area; the content's if neither is given.
+    """
+
+    longest: int | None = None
+    pixels: int = PIXELS
+    style_longest: int | None = None
+    style_pixels: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The pictures that were read from `Inputs`.
+
+    Args:
+        content: At the size of the result.
+        styles: At the sizes that they are looked at.
+        masks: For each style, (1, 1, H, W) at the size of the result, or ``None``.
+        begun: The picture to start or to resume from, as its file has it, or ``None``.
+    """
+
+    content: Picture
+    styles: tuple[Picture, ...]
+    masks: tuple[Tensor | None, ...]
+    begun: Picture | None
+
+    def notes(self, inputs: Inputs) -> list[str]:
+        """Sentences for the caller about files of which only a part was read."""
+        read = zip((inputs.content, *inputs.styles), (self.content, *self.styles), strict=True)
+        return [
+            f"{os.fspath(path)}: the first of {picture.frames} frames" for path, picture in read if picture.frames > 1
+        ]
+
+    def task(self, device: torch.device, done: int) -> Task:
+        """What is to be painted, on a device, once the first `done` steps are made."""
+        return Task(
+            self.content.pixels.to(device),
+            tuple(style.pixels.to(device) for style in self.styles),
+            tuple(None if mask is None else mask.to(device) for mask in self.masks),
+            None if self.begun is None else self.begun.pixels.to(device),
+            done,
+        )
+
+
+def read_pictures(inputs: Inputs, sizes: Sizes) -> Pictures:
+    """Read all pictures at their sizes.
+
+    Raises:
+        VggQuantError: A file is missing or no picture, or a mask has no white.
+    """
+    content = read_picture(inputs.content, longest=sizes.longest, pixels=sizes.pixels)
+    height, width = content.size
+    area = sizes.style_pixels or height * width
+    styles = tuple(read_picture(path, longest=sizes.style_longest, pixels=area) for path in inputs.styles)
+    masks = [None if path is None else read_mask(path, content.size) for path in inputs.masks]
+    for index, (path, mask) in enumerate(zip(inputs.masks, masks, strict=True)):
+        if path is not None and mask is not None:
+            with located(path):
+                check_mask(f"masks[{index}]", mask)
+    begun = inputs.start if inputs.start is not None else inputs.resume
+    return Pictures(
+        content,
+        styles,
+        tuple(masks) or (None,) * len(styles),
+        None if begun is None else read_picture(begun),
+    )
+
+
+def checksum(path: PathLike) -> str:
+    """SHA-256 of a file."""
+    return sha256(read_file(path))

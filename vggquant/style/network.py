@@ -1,0 +1,108 @@
+"""The network that a picture is painted with: loading it as it paints fastest, and spreading it over devices.
+
+Reading and restoring its weights is left to `models`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from vggquant.errors import OptionError, SourceError, located
+from vggquant.files.container import read_outline
+from vggquant.files.sources import resolve
+from vggquant.files.storage import PathLike
+from vggquant.models.devices import require_device
+from vggquant.models.load import load_quantized_vgg
+from vggquant.models.vgg import VGG, Pooling
+from vggquant.networks.vgg import LAYERS, require_vgg
+from vggquant.style.options import Precision
+
+
+def load_network(
+    precision: Precision,
+    weights: PathLike | None = None,
+    *,
+    upto: str | None = None,
+    pooling: Pooling = "max",
+    device: torch.device | str = "cpu",
+) -> VGG:
+    """Load a network as it paints fastest, which in bf16 is with its weights laid out channels last.
+
+    Args:
+        precision: ``float32`` or ``bf16``.
+        weights: A packed file; the embedded VGG-19 if not given.
+        upto: The deepest layer that is looked at.
+        pooling: ``max`` or ``avg``.
+        device: Where to compute.
+
+    Raises:
+        VggQuantError: The file is missing, not sound, or ends before `upto`.
+    """
+    if upto is not None:
+        _require_layer(weights, upto)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    vgg = load_quantized_vgg(weights, upto=upto, pooling=pooling, device=device, dtype=dtype)
+    if precision == "bf16":
+        for parameter in vgg.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return vgg
+
+
+def place(vgg: VGG, devices: Sequence[tuple[str, str]]) -> None:
+    """Spread a network over devices.
+
+    Args:
+        vgg: The network; layers that it does not reach are passed over.
+        devices: Device and layer from which it is used. The layer is a name, or an index counted from 1.
+
+    Raises:
+        OptionError: There is no such device or layer.
+    """
+    named = {_layer_of(vgg, layer): require_device(device) for device, layer in devices}
+    vgg.place({layer: device for layer, device in named.items() if layer in vgg.layers})
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Let torch use only algorithms that always give the same result, if that is wanted; afterwards as before."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _require_layer(weights: PathLike | None, layer: str) -> None:
+    """Refuse a file that ends before a layer."""
+    path = resolve(weights)
+    with located(path):
+        network = require_vgg(read_outline(path))
+    architecture = network.architecture
+    if layer not in architecture.layers:
+        held = f"a layer of {architecture.name}, {LAYERS[0]} … {LAYERS[-1]}"
+    elif len(architecture.convolutions_upto(layer)) > network.depth:
+        held = f"a layer up to {network.last}, where the file ends"
+    else:
+        return
+    cure = "pack it anew, up to there"
+    raise SourceError(f"layers up to {layer} to paint with", f"a file with {held}", cure, path=weights)
+
+
+def _layer_of(vgg: VGG, layer: str) -> str:
+    """The name of a layer that was given by name or index."""
+    names = vgg.architecture.layers
+    if layer.isdecimal():
+        if not 0 < int(layer) < len(names):
+            raise OptionError(f"1 to {len(names) - 1}", layer, "see --list-layers", tensor="supplemental device")
+        return names[int(layer)]
+    if layer not in names:
+        raise OptionError("the name of a layer", layer, "see --list-layers", tensor="supplemental device")
+    return layer
