@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 MAX_SHOWN = 200  # characters of a caller's text that an error repeats
 
@@ -75,6 +75,21 @@ class OptionError(VggQuantError):
 
 class PictureError(VggQuantError):
     """A picture cannot be read, or is too small or too large to be worked on."""
+
+
+def require_one_of(option: str, value: object, allowed: Collection[object]) -> None:
+    """Refuse a value that is not among those an option can take.
+
+    Args:
+        option: What the caller knows the option as.
+        value: What was passed.
+        allowed: Every value with a meaning, in the order the error shall name them.
+
+    Raises:
+        OptionError: `value` is none of them.
+    """
+    if value not in allowed:
+        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)
 
 
 @contextlib.contextmanager
