@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from bench.machine import describe, save
-from vggquant.comparison.report import contact_sheet
+from vggquant.comparison.drawing import contact_sheet
 from vggquant.comparison.study import TRANSFER, compare
 from vggquant.models.load import load_quantized_vgg
 from vggquant.style.transfer import picture_loss, stylize

@@ -38,8 +38,19 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("resuming",),
         ("painting",),
     ),
-    "comparison": (("study",), ("report",)),
-    "cli": (("app",),),
+    "comparison": (
+        ("pictures", "subjects"),
+        ("measuring",),
+        ("transfers", "table"),
+        ("study",),
+        ("drawing",),
+        ("report",),
+    ),
+    "cli": (
+        ("output", "progress", "options"),
+        ("pack", "unpack", "info", "verify", "compare", "stylize"),
+        ("app",),
+    ),
 }
 ORDER = [{f"{room}.{module}".lstrip(".") for module in row} for room, rows in ROOMS.items() for row in rows] + [
     {"__init__", "__main__", "options"}

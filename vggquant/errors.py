@@ -6,10 +6,6 @@ import contextlib
 import copy
 import os
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 MAX_SHOWN = 200  # characters of a caller's text that an error repeats
 DAMAGED = "the file is damaged, get it again"  # the cure for whatever only damage explains
@@ -58,7 +54,7 @@ class VggQuantError(Exception):
         self.path = path
         self.tensor = tensor
 
-    def advising(self, cure: str) -> Self:
+    def advising(self, cure: str) -> VggQuantError:
         """The same refusal with another cure, for a caller who knows better what the user is about to do."""
         other = copy.copy(self)
         other.cure = cure
@@ -96,6 +92,21 @@ class PictureError(VggQuantError):
     """A picture cannot be read, or is too small or too large to be worked on."""
 
 
+def require_one_of(option: str, value: object, allowed: Collection[object]) -> None:
+    """Refuse a value that is not among those an option can take.
+
+    Args:
+        option: What the caller knows the option as.
+        value: What was passed.
+        allowed: Every value with a meaning, in the order the error shall name them.
+
+    Raises:
+        OptionError: `value` is none of them.
+    """
+    if value not in allowed:
+        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)
+
+
 @contextlib.contextmanager
 def located(path: str | os.PathLike[str] | None = None, tensor: str | None = None) -> Iterator[None]:
     """Name the file and the tensor in errors raised by code that knows neither."""
@@ -105,13 +116,3 @@ def located(path: str | os.PathLike[str] | None = None, tensor: str | None = Non
         error.path = path if error.path is None else error.path
         error.tensor = tensor if error.tensor is None else error.tensor
         raise
-
-
-def require_one_of(option: str, value: object, allowed: Collection[object]) -> None:
-    """Refuse a value that an option does not have.
-
-    Raises:
-        OptionError: `value` is not among those allowed.
-    """
-    if value not in allowed:
-        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run
+
+
+def test_version() -> None:
+    assert run("--version").stdout.startswith("vggquant, version 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["info", "missing"], 1, "Error: missing: expected a readable file, got No such file or directory"),
+        (["verify", __file__], 1, "expected a safetensors file"),
+        (["pack", "vgg19", "/no/such/folder/x"], 1, "create it first"),
+        (["pack", "vgg19", "x", "--bits", "9"], 2, "Error: bits: expected 1 to 8"),
+        (["pack", "vgg19", "x", "--bits", "conv9_*=1,*=2"], 2, "Error: "),
+        (["pack", "vgg19", "x", "--coding", "zip"], 2, "'zip' is not one of"),
+        (["pack", "vgg19", "x", "--upto", "relu7_1"], 2, "relu7_1"),
+        (["pack", "vgg19", "x", "--preprocessing", "torch"], 1, "preprocessing caffe, which the file is known to have"),
+        (["pack", "vgg19", "x", "--arch", "vgg16"], 1, "architecture vgg19"),
+        (["unpack", "vgg19", "x.npz"], 2, "expected an ending"),
+        (["unpack", "vgg19", "x.h5", "--layout", "caffe"], 2, "layout keras for .h5"),
+        (["stylize", "missing.png", "missing.png", "-o", "x.gif"], 1, "rename the output"),
+        (["stylize", "missing.png", "missing.png", "-o", "x.png"], 1, "missing.png: expected a readable file"),
+        (["nothing"], 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
+def test_errors(arguments: list[str], code: int, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert text in result.stderr
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    if code == 1:
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_with_terminal_escapes_are_shown_harmless(tmp_path: Path) -> None:
+    result = run("info", tmp_path / "\x1b[31mred\nline")
+    assert result.exit_code == 1
+    assert "\\x1b[31mred\\nline" in result.stderr
+    assert "\x1b" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_standard_output_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "vggquant", "info", "vgg19"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 1
+    assert (
+        result.stderr
+        == "Error: standard output: expected to take text, got No space left on device; check where it goes\n"
+    )
+
+
+def test_a_closed_standard_output_is_an_error() -> None:
+    command = f"{sys.executable} -m vggquant info vgg19 >&-"
+    result = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: standard output: expected to take text, got ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    result = subprocess.run(
+        f"{sys.executable} -m vggquant info vgg19 | head -1", shell=True, capture_output=True, text=True
+    )
+    assert result.stdout.startswith("layer")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_poor_terminal_gets_its_table() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "koi8-r"}
+    command = [sys.executable, "-m", "vggquant", "info", "vgg19"]
+    result = subprocess.run(command, capture_output=True, env=environment)
+    assert result.returncode == 0
+    assert b"conv1_1" in result.stdout
+
+
+def test_running_out_of_memory_is_one_line(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("vggquant.style.painting.stylize", exhaust)
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    result = run("stylize", content, style, "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr == "Error: expected enough memory, got none left; choose a smaller picture or file\n"

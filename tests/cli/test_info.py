@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from tests.conftest import GOLDEN, run
+from vggquant.files.container import read, write
+
+SMALL = GOLDEN / "planes-4.safetensors"
+
+
+def test_info_of_the_embedded_weights() -> None:
+    info = json.loads(run("info", "vgg19", "--json").stdout)
+    assert info["weights"] == 20_018_880
+    assert info["float32_bytes"] == 80_097_536
+    assert info["fits_pypi"]
+    assert info["complete"]
+    assert info["sha256"] == "ec61039e8eb399aedb4640dd658e137a1385113ce3b7accfd16644d94e9abb53"
+
+
+def test_texts_of_strangers_are_shown_harmless(tmp_path: Path) -> None:
+    weights = read(SMALL)
+    hostile = replace(weights.provenance, layout="\x1b[31m\n", attribution="\x1b[2J", changes="a\rb")
+    write(tmp_path / "x", replace(weights, provenance=hostile))
+    result = run("info", tmp_path / "x")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.output
+    assert "a\\rb" in result.stdout

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GOLDEN, run
+from vggquant.cli.output import decibels, echo, megabytes, print_json, print_pairs, print_table
+
+SMALL = GOLDEN / "planes-4.safetensors"
+
+
+def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "x.safetensors"
+    packed = json.loads(run("pack", SMALL, out, "--bits", "4", "--json").stdout)
+    assert packed["info"]["bytes"] == out.stat().st_size
+    info = json.loads(run("info", out, "--json", "--wheel").stdout)
+    assert info["architecture"] == "vgg11"
+    assert info["layers"][0]["sqnr_db"] == 12.5
+    assert 0 < info["wheel_bytes"] < out.stat().st_size + 500
+    verified = json.loads(run("verify", out, "--against", SMALL, "--json").stdout)
+    assert verified["sqnr_db"] is None  # infinite
+    assert verified["against"][0]["largest_error"] == 0
+
+
+def test_what_json_has_no_number_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": math.inf, "b": [1.5, math.nan], "c": {"d": (-math.inf, "x", None)}})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None], "c": {"d": [None, "x", None]}}
+
+
+def test_a_line_stays_one_line_of_bounded_length(capsys: pytest.CaptureFixture[str]) -> None:
+    echo("a\nb\x1b[2J" + "x" * 10_000, err=True)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("a\\nb\\x1b[2Jxxx")
+    assert shown.err.count("\n") == 1
+    assert len(shown.err) < 5000
+
+
+def test_tables_and_pairs_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("layer", "bytes"), [("a", "1,000"), ("longest", "9")])
+    assert capsys.readouterr().out == "layer    bytes\na        1,000\nlongest      9\n"
+    print_pairs(("a", "1"), ("name", "2"))
+    assert capsys.readouterr().out == "\na     1\nname  2\n"
+
+
+def test_sizes_and_ratios_for_people() -> None:
+    assert megabytes(20_045_678) == "20.05 MB"
+    assert decibels(20.005) == "20.00 dB"
+    assert decibels(None) == decibels(math.inf) == "lossless"

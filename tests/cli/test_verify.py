@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import GOLDEN, run
+from tests.test_container import rebuilt
+from vggquant.codec.palette import dequantize
+from vggquant.files.container import read
+
+SMALL = GOLDEN / "planes-4.safetensors"
+
+
+def test_verify_measures_against_any_layout(tmp_path: Path) -> None:
+    run("pack", "vgg19", tmp_path / "x.safetensors", "--bits", "3", "--upto", "relu2_1")
+    for name in ("a.h5", "a.pth"):
+        assert run("unpack", "vgg19", tmp_path / name).exit_code == 0
+        found = json.loads(run("verify", tmp_path / "x.safetensors", "--against", tmp_path / name, "--json").stdout)
+        recorded = read(tmp_path / "x.safetensors").layers["conv1_2"].sqnr_db
+        assert found["against"][1]["sqnr_db"] == pytest.approx(recorded, abs=0.006)
+        expected = np.abs(
+            dequantize(read(tmp_path / "x.safetensors").layers["conv1_2"].weight)
+            - dequantize(read(Path("vggquant/weights/vgg19.safetensors").absolute()).layers["conv1_2"].weight)
+        ).max()
+        assert found["against"][1]["largest_error"] == pytest.approx(float(expected))
+
+
+def test_verify_refuses_another_architecture(tmp_path: Path) -> None:
+    unpacked, cut = tmp_path / "vgg19.safetensors", tmp_path / "cut.safetensors"
+    assert run("unpack", "vgg19", unpacked, "--layout", "caffe").exit_code == 0
+    result = run("verify", SMALL, "--against", unpacked)
+    assert result.exit_code == 1
+    assert "name weights of vgg11 up to conv1_1" in result.stderr
+    run("pack", "vgg19", cut, "--upto", "relu1_1")
+    result = run("verify", "vgg19", "--against", cut)
+    assert result.exit_code != 0
+    assert "name weights of vgg19 up to conv5_4" in result.stderr
+
+
+def test_verify_finds_unused_centroids_and_wrong_codes(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(rebuilt(weight_codes=np.zeros(648, np.uint8)))
+    assert "every centroid used, got 7 unused" in run("verify", path).stderr
+    path.write_bytes(rebuilt(weight_codes=np.full(648, 255, np.uint8), weight_codebook=np.arange(7, dtype=np.float32)))
+    assert "codes below 7" in run("verify", path).stderr

@@ -1,0 +1,67 @@
+"""Prints lines, tables, pairs and JSON, and words sizes and ratios for people.
+
+What is printed is left to the commands.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from vggquant.errors import printable
+
+LONGEST_LINE = 4000  # characters; attributions are long
+
+
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print one line, with control characters escaped, since names and texts from files may hold any."""
+    click.echo(printable(text, LONGEST_LINE), err=err)
+
+
+def print_json(value: Any) -> None:
+    """Print a dataclass or a dict as one JSON object; JSON has no infinity, so it becomes null."""
+    plain = value if isinstance(value, dict) else dataclasses.asdict(value)
+    click.echo(json.dumps(_without_infinities(plain), indent=2))
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print columns: the first aligned to the left, the others to the right."""
+    lines = [[printable(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
+        cells = [
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        echo("  ".join(cells).rstrip())
+
+
+def print_pairs(*pairs: tuple[str, str]) -> None:
+    """Print an empty line, then one line for each name and its value."""
+    width = max(len(name) for name, _ in pairs)
+    echo()
+    for name, value in pairs:
+        echo(f"{name.ljust(width)}  {value}")
+
+
+def megabytes(count: int) -> str:
+    """Say a number of bytes in MB of 10⁶."""
+    return f"{count / 1e6:.2f} MB"
+
+
+def decibels(value: float | None) -> str:
+    """Say an SQNR in dB; infinite or unknown means that nothing was lost."""
+    return "lossless" if value is None or math.isinf(value) else f"{value:.2f} dB"
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_infinities(entry) for key, entry in value.items()}
+    return [_without_infinities(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,136 @@
+"""`vggquant stylize`: its options, their checks and its report; the painting is left to `style.painting`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vggquant.cli.options import LayerWeight, force_option
+from vggquant.cli.output import echo
+from vggquant.cli.progress import progress_bar
+from vggquant.errors import OptionError
+from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.style.options import OPTIMIZERS, PIXELS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+
+if TYPE_CHECKING:
+    from vggquant.style.painting import Saves
+
+DEFAULTS = StyleOptions()
+HERE = "."  # the default of --save-to
+
+
+def list_layers(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the layers' indices and names, and exit."""
+    if wanted:
+        for index, layer in enumerate(ARCHITECTURES["vgg19"].layers):
+            echo(f"{index:2} {layer}")
+        ctx.exit()
+
+
+@click.command()
+@click.argument("content")
+@click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
+@click.option("-o", "--out", required=True, help="Picture to write: .png, .jpg, .webp or .tif.")
+@click.option("--weights", metavar="FILE", help="A packed file.  [default: the embedded VGG-19]")
+@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
+@click.option("--size", type=click.IntRange(1, 50_000), help="Longest side of the result, in pixels.")
+@click.option(
+    "--pixels", type=click.IntRange(1, 50_000_000), default=PIXELS, show_default=True, help="Its area, without --size."
+)
+@click.option("--style-size", type=click.IntRange(1, 50_000), help="Longest side of the styles.")
+@click.option("--style-pixels", type=click.IntRange(1, 50_000_000), help="Their area.  [default: the content's]")
+@click.option("--style-weight", "style_weights", type=float, multiple=True, help="One for each style.  [default: 1/N]")
+@click.option(
+    "--mask", "masks", multiple=True, metavar="FILE", help="One for each style: white where it goes, or none."
+)
+@click.option("--content-layer", "content_layers", type=LayerWeight(), multiple=True, help="[default: relu4_2]")
+@click.option("--style-layer", "style_layers", type=LayerWeight(), multiple=True, help="[default: relu1_1 ... relu5_1]")
+@click.option("--content-weight", type=float, default=DEFAULTS.content_weight, show_default=True)
+@click.option("--tv-weight", type=float, default=DEFAULTS.tv_weight, show_default=True, help="Of the total variation.")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=DEFAULTS.optimizer, show_default=True)
+@click.option("--scales", type=click.IntRange(1, 10), help="Sizes to work at, coarse to fine.  [default: by size]")
+@click.option("--precision", type=click.Choice(PRECISIONS), default=DEFAULTS.precision, show_default=True)
+@click.option("--pooling", type=click.Choice(("max", "avg")), default="max", show_default=True)
+@click.option(
+    "--preserve-color", type=click.Choice(PRESERVE_COLORS), default="none", help="Keep the content's colours."
+)
+@click.option("--start", default="content", metavar="content|noise|grey|FILE", help="What to begin with.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=DEFAULTS.seed, show_default=True, help="Of the noise."
+)
+@click.option("--resume", metavar="FILE", help="Go on from a picture of --save-every.")
+@click.option("--save-every", type=click.IntRange(1), metavar="N", help="Write a picture every N steps.")
+@click.option("--save-to", default=HERE, metavar="FOLDER", show_default=True, help="Where to.")
+@click.option("--save-prefix", default="", help="Of their names.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--supplemental-device",
+    "supplemental_devices",
+    nargs=2,
+    multiple=True,
+    metavar="DEVICE LAYER",
+    help="Another device from a layer on, by name or index.",
+)
+@click.option("--deterministic", is_flag=True, help="Use only algorithms that always give the same.")
+@click.option("--list-layers", is_flag=True, is_eager=True, expose_value=False, callback=list_layers)
+@force_option
+def stylize(
+    content: str,
+    styles: tuple[str, ...],
+    out: str,
+    start: str,
+    save_every: int | None,
+    save_to: str,
+    save_prefix: str,
+    **given: Any,
+) -> None:
+    """Paint CONTENT in the manner of the STYLE pictures, and write it to --out."""
+    from vggquant.style.painting import paint
+
+    style_names = {field.name for field in dataclasses.fields(StyleOptions)} & given.keys()
+    options = _style_options(start, {name: given.pop(name) for name in style_names})
+    saves = _saves(save_every, save_to, save_prefix)
+    picture = None if start in STARTS else start
+    with progress_bar("stylizing") as progress:
+        report = paint(content, styles, out, options, start=picture, saves=saves, progress=progress, **given)
+    for note in report.notes:
+        echo(note, err=True)
+    loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
+    echo(f"{out}: {report.width} × {report.height} pixels, {options.steps} steps" + (f"; {loss}" if loss else ""))
+
+
+def _style_options(start: str, given: dict[str, Any]) -> StyleOptions:
+    """The options of the transfer.
+
+    Args:
+        start: One of `STARTS`, or a picture file, which `StyleOptions` knows nothing of.
+        given: The other options by name, as click parsed them.
+    """
+    chosen = dict(given)
+    for option in ("content_layers", "style_layers"):
+        chosen[option] = _layer_weights(option, given[option]) or getattr(DEFAULTS, option)
+    chosen["style_weights"] = given["style_weights"] or None
+    if start in STARTS:
+        chosen["start"] = start
+    return StyleOptions(**chosen)
+
+
+def _layer_weights(option: str, pairs: tuple[tuple[str, float | None], ...]) -> dict[str, float | None]:
+    """Layers with their weights in the loss, each layer named once."""
+    names = [layer for layer, _ in pairs]
+    if len(set(names)) < len(names):
+        raise OptionError("each layer once", ", ".join(names), "name it once", tensor=option)
+    return dict(pairs)
+
+
+def _saves(every: int | None, folder: str, prefix: str) -> Saves | None:
+    """The intermediate pictures that are wanted, if any."""
+    from vggquant.style.painting import Saves
+
+    if every is not None:
+        return Saves(every, folder, prefix)
+    if folder != HERE or prefix:
+        raise OptionError("--save-every with a folder or prefix for it", "none", "add it", tensor="save")
+    return None

@@ -1,0 +1,27 @@
+"""A file's figures in words, one row of the table that the terminal and the page both show."""
+
+from __future__ import annotations
+
+from vggquant.comparison.measuring import Measured
+
+COLUMNS = ("", "file", "in a wheel", "bits a weight", "SQNR", "content error", "style error", "regret", "load")
+
+
+def columns_of(file: Measured) -> tuple[str, ...]:
+    """Word a file's figures as a row under `COLUMNS`."""
+    return (
+        file.label,
+        f"{file.bytes / 1e6:.2f} MB",
+        "-" if file.wheel_bytes is None else f"{file.wheel_bytes / 1e6:.2f} MB",
+        f"{file.bits_per_weight:.2f}",
+        "lossless" if file.sqnr_db is None else f"{file.sqnr_db:.1f} dB",
+        error_text(file.content_error),
+        error_text(file.style_error),
+        "-" if file.transfer_regret is None else f"{file.transfer_regret:.3f}",
+        "-" if file.load_s is None else f"{1000 * file.load_s:.0f} ms",
+    )
+
+
+def error_text(error: float | None) -> str:
+    """Word a relative error: ``-`` if it is unknown, and ``0`` only if nothing differs at all."""
+    return "-" if error is None else "0" if error == 0 else f"{error:.4f}"
