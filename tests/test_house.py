@@ -20,7 +20,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "codec": (("kmeans", "coding"), ("palette",)),
     "files": (("storage",), ("safetensors",), ("weights",), ("container", "weightfiles"), ("layouts",), ("sources",)),
     "pictures": (("generated", "files"),),
-    "models": (("devices", "gradients", "features"), ("vgg",), ("load",)),
+    "models": (("devices", "gradients", "features", "half", "preprocessing"), ("vgg",), ("load",)),
     "packing": (("budget", "inspection"), ("packer",)),
     "style": (("options",), ("descent",), ("transfer",), ("painting",)),
     "comparison": (("study",), ("report",)),
