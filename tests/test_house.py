@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("sources",),
     ),
     "pictures": (("generated", "colors"), ("files",)),
-    "models": (("devices", "gradients", "features"), ("vgg",), ("load",)),
+    "models": (("devices", "gradients", "features", "half", "preprocessing"), ("vgg",), ("load",)),
     "packing": (("budget", "widths", "inspection"), ("quantizing", "unpacker"), ("packer",)),
     "style": (
         ("options",),

@@ -11,7 +11,7 @@ from tests.conftest import natural_picture
 from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg
 from vggquant.errors import OptionError, PictureError
 from vggquant.files.layouts import Layout
-from vggquant.models.vgg import CAFFE_MEAN, TORCH_MEAN, TORCH_STD
+from vggquant.models.preprocessing import CAFFE_MEAN, TORCH_MEAN, TORCH_STD
 from vggquant.networks.vgg import ARCHITECTURES
 
 

@@ -1,8 +1,10 @@
-"""What style transfer sees in activations, and the errors that quantization makes there; no files.
+"""Gram matrices, and the metrics that say how much of a network's features quantization has lost.
 
-The metrics have one definition, here: for each picture and layer, with F the activation (C × HW) under
-the weights in question and F* under the reference, and G = F Fᵀ / HW, they are ‖F − F*‖ / ‖F*‖ and
-‖G − G*‖ / ‖G*‖, averaged over pictures.
+This is the one definition of the metrics. For each image and layer, let F be the activation (C × HW) under the weights
+in question, F* the one under the reference, and G = F Fᵀ / HW. The feature error is ‖F − F*‖ / ‖F*‖ and the Gram error
+‖G − G*‖ / ‖G*‖; both are averaged over the images.
+
+Where the images and the weights come from is left to the caller.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 
 
 class Features(Protocol):
-    """Any network that gives activations by layer name, for instance a `VGG`."""
+    """Any network that returns activations by layer name, for instance a `VGG`."""
 
     def __call__(self, images: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
 class FeatureErrors:
-    """Errors under some weights against a reference, averaged over pictures.
+    """Errors of a network's features against those of a reference, averaged over images.
 
     Args:
         feature: ‖F − F*‖ / ‖F*‖ by layer.
@@ -49,16 +51,19 @@ class FeatureErrors:
 
 
 def gram_matrix(activation: Tensor, mask: Tensor | None = None) -> Tensor:
-    """G = F Fᵀ / HW: which channels are active together, wherever they are.
+    """Compute G = F Fᵀ / HW, which says how strongly channels are active together, wherever in the image that is.
 
     Args:
         activation: (N, C, H, W).
-        mask: (1, 1, H, W), in [0, 1]: how much each position counts. Then G = (m F)(m F)ᵀ / Σ m²
-            (Gatys et al., "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017).
+        mask: (1, 1, H, W), in [0, 1]: how much each position counts. With it, G = (m F)(m F)ᵀ / Σ m².
 
     Returns:
-        (N, C, C), in float32 for half types. Gatys et al. (arXiv:1508.06576, equation 3), but divided by the number of
-        positions, so that pictures of different sizes compare.
+        (N, C, C); in float32 if the activation is of a half type.
+
+    Source:
+        L. Gatys et al., arXiv:1508.06576, equation 3, except that G is divided by the number of positions, so that
+        images of different sizes can be compared. The mask follows L. Gatys et al., "Controlling Perceptual Factors in
+        Neural Style Transfer", CVPR 2017.
     """
     flat = activation.flatten(2)
     if mask is None:
@@ -70,7 +75,7 @@ def gram_matrix(activation: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """F Fᵀ in float32, with the gradient (D + Dᵀ) F in F's own type: one product, where autograd would take two."""
+    """F Fᵀ in float32, whose gradient (D + Dᵀ) F is one product in F's own type; autograd would compute two."""
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor) -> Tensor:
@@ -82,31 +87,31 @@ class _Gram(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (flat,) = ctx.saved_tensors
         symmetric = (gradient + gradient.mT).to(flat.dtype)
-        # channels last stays so, since another gradient is added to it
+        # keep F's memory format, because the gradients of deeper layers come in it and are added to this one
         last = flat.stride(1) == 1
         product: Tensor = (flat.mT @ symmetric).mT if last else symmetric @ flat
         return product
 
 
 def feature_errors(
-    network: Features, reference: Features, pictures: Iterable[Tensor], layers: Sequence[str]
+    network: Features, reference: Features, images: Iterable[Tensor], layers: Sequence[str]
 ) -> FeatureErrors:
-    """Measure what a network's features have lost.
+    """Measure how far a network's features are from those of a reference.
 
     Args:
         network: The weights in question.
-        reference: The weights they stand for.
-        pictures: Each (1, 3, H, W), RGB in [0, 1]; sizes may differ.
-        layers: Where to measure.
+        reference: The weights that they approximate.
+        images: Each (1, 3, H, W), RGB in [0, 1]; sizes may differ.
+        layers: The layers to measure at.
 
     Raises:
-        OptionError: No pictures.
+        OptionError: There are no images.
     """
     feature: dict[str, list[float]] = {layer: [] for layer in layers}
     gram: dict[str, list[float]] = {layer: [] for layer in layers}
     with torch.no_grad():
-        for picture in pictures:
-            ours, theirs = network(picture, layers), reference(picture, layers)
+        for image in images:
+            ours, theirs = network(image, layers), reference(image, layers)
             for layer in layers:
                 feature[layer].append(relative_error(ours[layer], theirs[layer]))
                 gram[layer].append(relative_error(gram_matrix(ours[layer]), gram_matrix(theirs[layer])))
@@ -119,7 +124,7 @@ def feature_errors(
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖, summed in float64; 0 for equals, infinite if only `expected` is zero."""
+    """‖found − expected‖ / ‖expected‖, summed in float64; 0 if they are equal, infinite if only `expected` is zero."""
     difference = float(torch.linalg.vector_norm(found - expected, dtype=torch.float64))
     norm = float(torch.linalg.vector_norm(expected, dtype=torch.float64))
     return difference / norm if norm else math.inf if difference else 0.0

@@ -1,7 +1,10 @@
-"""Gradients of float16 activations, kept in range as the activations are; knows of no networks.
+"""Keeps the gradients of float16 activations within the type's range during a backward pass.
 
-The gradient of a sum of squares soon passes float16's 65,504. A chain of activations therefore carries it divided by a
-power of two, chosen anew at each of them from what arrives there, and multiplied back where the chain is left.
+The gradient of a sum of squares soon exceeds 65,504, the largest number in float16. A chain of activations therefore
+carries it divided by a power of two. That power is chosen anew at every activation, from the gradient that arrives
+there, and is multiplied back where the gradient leaves the chain.
+
+What the activations belong to is left to the network; their own range is the concern of `half`.
 """
 
 from __future__ import annotations
@@ -12,31 +15,39 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PEAK = 64.0  # where the largest element of a gradient is put: far from 65,504, and further from what float16 makes zero
+PEAK = 64.0  # for the largest element of a gradient: far below 65,504, and farther above what float16 rounds to zero
 
 
 class GradientScale:
-    """What the gradient in a chain is divided by, in the course of one backward pass."""
+    """The number that the gradient in a chain is divided by, as it changes during one backward pass."""
 
     def __init__(self) -> None:
         self._factor = torch.ones(())
 
     def enter(self, image: Tensor) -> Tensor:
-        """Pass a float32 input into the chain."""
+        """Begin the chain with a float32 input."""
         entered: Tensor = _Enter.apply(image, self)  # type: ignore[no-untyped-call]
         return entered
 
     def tap(self, activation: Tensor, factor: float | None) -> tuple[Tensor, Tensor]:
-        """Pass an activation on; beside it as a float32 feature, times `factor`, unless that is ``None``."""
+        """Pass an activation on to the next layer, and hand it out as a feature if it is wanted as one.
+
+        Args:
+            activation: float16.
+            factor: What the feature is multiplied by; ``None`` if no feature is wanted.
+
+        Returns:
+            ``(activation, feature)``: the activation itself, and the feature in float32 or ``None``.
+        """
         passed: tuple[Tensor, Tensor] = _Tap.apply(activation, self, factor)  # type: ignore[no-untyped-call]
         return passed
 
     def unscaled(self, gradient: Tensor) -> Tensor:
-        """A gradient of the chain as it truly is, in float32."""
+        """The true gradient, in float32, of one that the chain carries."""
         return gradient.float() * self._factor.to(gradient.device)
 
     def rescaled(self, gradient: Tensor) -> Tensor:
-        """A true gradient, as the chain carries it from here on."""
+        """A true gradient in the form in which the chain carries it from here on."""
         _, exponent = torch.frexp(gradient.abs().amax() / PEAK)
         self._factor = torch.ldexp(torch.ones_like(exponent, dtype=torch.float32), exponent)
         return (gradient / self._factor).half()

@@ -21,7 +21,8 @@ from vggquant.files.sources import resolve
 from vggquant.files.storage import PathLike
 from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
-from vggquant.models.vgg import FLOAT16_MAX, POOLINGS, VGG, Pooling
+from vggquant.models.half import FLOAT16_MAX
+from vggquant.models.vgg import POOLINGS, VGG, Pooling
 from vggquant.networks.vgg import VGGNetwork, require_vgg
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
