@@ -340,7 +340,7 @@ def judge(data: bytes, resealed: bool) -> str:
     began = time.perf_counter()
     try:
         weights = from_bytes(np.frombuffer(data, np.uint8))
-        restored = {name: dequantize(layer.weight) for name, layer in weights.layers.items()}
+        restored = {name: dequantize(tensor) for name, tensor in weights.palettized.items()}
     except VggQuantError as error:
         if "\n" in str(error) or len(str(error)) > 2000 or not str(error).isprintable():
             raise WrongEndError(f"a message of several lines: {error!r}") from error
@@ -360,13 +360,14 @@ def judge(data: bytes, resealed: bool) -> str:
         expected = reference.restore(data)
     except Exception as error:
         raise WrongEndError(f"accepted, but refused by safetensors or the slow decoder: {error}") from error
-    for name, weight in restored.items():
-        if not np.isfinite(weight).all():
-            raise WrongEndError(f"{name}: weights that are not finite")
-        if not np.array_equal(weight, expected[f"{name}.weight"]):
-            raise WrongEndError(f"{name}: other weights than the slow decoder's")
-        if not np.array_equal(weights.layers[name].bias, expected[f"{name}.bias"]):
-            raise WrongEndError(f"{name}: other biases than the slow decoder's")
+    found = {**restored, **weights.plain}
+    if found.keys() != expected.keys():
+        raise WrongEndError(f"{sorted(found)} in the place of {sorted(expected)}")
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise WrongEndError(f"{name}: values that are not finite")
+        if not np.array_equal(array, expected[name]):
+            raise WrongEndError(f"{name}: other values than the slow decoder's")
     return "read as resealed" if resealed else "unchanged"
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import natural_picture, random_layers, run
+from tests.conftest import natural_picture, random_arrays, run
 from vggquant import compare, pack, unpack
 from vggquant.comparison import study as comparison_module
 from vggquant.comparison.study import PIXELS, SCIKIT_IMAGE, Comparison, named_pictures
 from vggquant.errors import ContainerError, OptionError, PictureError, SourceError
 from vggquant.files.layouts import write_layout
-from vggquant.files.weightfiles import write_safetensors
+from vggquant.files.tensors import write_safetensors
 from vggquant.models.features import relative_error
 from vggquant.models.load import load_quantized_vgg
 from vggquant.networks.vgg import ARCHITECTURES
@@ -128,7 +127,7 @@ def test_a_cut_file_is_compared_on_what_it_has(small: None, tmp_path: Path) -> N
 
 
 def test_a_reference_that_does_not_tell_is_told(small: None, tmp_path: Path) -> None:
-    arrays = write_layout(random_layers(ARCHITECTURES["vgg11"], upto="relu2_1"), "torchvision", ARCHITECTURES["vgg11"])
+    arrays = write_layout(random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1"), "torchvision", ARCHITECTURES["vgg11"])
     source = tmp_path / "x.safetensors"
     source.write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
     with pytest.raises(SourceError, match="pass --arch"):
@@ -142,10 +141,9 @@ def test_a_reference_that_does_not_tell_is_told(small: None, tmp_path: Path) -> 
 
 
 def test_errors_beyond_numbers_are_unknown(small: None, tmp_path: Path) -> None:
-    layers = random_layers(ARCHITECTURES["vgg11"], upto="relu3_2")
+    arrays = random_arrays(ARCHITECTURES["vgg11"], upto="relu3_2")
     for name in ("conv2_1", "conv3_1", "conv3_2"):
-        layers[name] = replace(layers[name], weight=layers[name].weight * np.float32(1e30))
-    arrays = write_layout(layers, "caffe", ARCHITECTURES["vgg11"])
+        arrays[f"{name}.weight"] = arrays[f"{name}.weight"] * np.float32(1e30)
     (tmp_path / "x").write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
     (file,) = compare(tmp_path / "x", widths=[2], arch="vgg11", upto="relu3_2").files
     assert file.feature_error["relu3_2"] is None
@@ -154,11 +152,7 @@ def test_errors_beyond_numbers_are_unknown(small: None, tmp_path: Path) -> None:
 
 def test_mixed_up_files_are_refused(small: None, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
-    arrays = {
-        f"{name}.{part}": getattr(layer, part)
-        for name, layer in random_layers(ARCHITECTURES["vgg11"], upto="relu2_1").items()
-        for part in ("weight", "bias")
-    }
+    arrays = random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1")
     (tmp_path / "w.safetensors").write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
     source = tmp_path / "w.safetensors"
     pack(source, other, preprocessing="caffe", arch="vgg11", upto="relu2_1")

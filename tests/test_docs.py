@@ -68,7 +68,7 @@ def test_the_worked_example() -> None:
     assert f"The header ends at byte {8 + length};" in FORMAT
     first = data[8 + length + header["conv1_1.weight.codes"]["data_offsets"][0]]
     assert f"is `{first:02x}`" in FORMAT
-    codes = decode_codes(read(GOLDEN / "planes-1.safetensors").layers["conv1_1"].weight.codes)
+    codes = decode_codes(read(GOLDEN / "planes-1.safetensors").palettized["conv1_1.weight"].codes)
     assert [int(code) for code in codes[0:1513:216]] == [first >> bit & 1 for bit in range(8)]
 
 
