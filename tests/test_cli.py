@@ -103,7 +103,7 @@ def test_verify_refuses_another_architecture(tmp_path: Path) -> None:
 
 
 def test_verify_finds_unused_centroids_and_wrong_codes(tmp_path: Path) -> None:
-    from tests.test_container import rebuilt
+    from tests.packed import rebuilt
 
     path = tmp_path / "x"
     path.write_bytes(rebuilt(weight_codes=np.zeros(648, np.uint8)))
