@@ -125,7 +125,8 @@ odd_tensor("quantized", lambda: torch.quantize_per_tensor(torch.ones(3), 1, 0, t
 
 
 def numbered(found: Tensors, _: Path) -> object:
-    return {5: torch.zeros(3), **found}
+    strange: dict[object, torch.Tensor] = {5: torch.zeros(3)}
+    return strange | dict[object, torch.Tensor](found)
 
 
 CASES.torch_source(64, "a name that is no text", "expected names, got a int", numbered)
