@@ -16,6 +16,7 @@ from pathlib import Path
 import kmeans1d
 import numpy as np
 import numpy.typing as npt
+from vggquant.files.weightfiles import write_safetensors
 
 from bench.continuous import Floats, continuous_weights
 from bench.machine import describe, save
@@ -23,7 +24,6 @@ from vggquant.codec.kmeans import fit_codebook
 from vggquant.files.layouts import write_layout
 from vggquant.files.sources import describe as metadata
 from vggquant.files.storage import write_file
-from vggquant.files.weightfiles import write_safetensors
 
 LAYERS = {"conv1_2": range(1, 9), "conv2_2": range(1, 9), "conv3_2": range(1, 9), "conv4_2": (8,)}
 ROUNDS = 3  # of ours against one of kmeans1d, which takes minutes

@@ -22,12 +22,12 @@ with atheris.instrument_imports(include=["vggquant"]):
     import safetensors.numpy
     import torch
 
-    from tests.conftest import random_layers
-    from tests.fuzz import SEEDS, WrongEndError, judge
+    from tests.conftest import random_arrays
+    from tests.fuzz import WrongEndError, judge
+    from tests.mutants import SEEDS
     from vggquant.errors import VggQuantError
-    from vggquant.files import container
+    from vggquant.files import container, sources
     from vggquant.files.layouts import read_layout, write_layout
-    from vggquant.files.weightfiles import read_weightfile
     from vggquant.networks.vgg import ARCHITECTURES
 
 VGG11 = ARCHITECTURES["vgg11"]
@@ -35,7 +35,7 @@ VGG11 = ARCHITECTURES["vgg11"]
 
 def try_packed(data: bytes) -> None:
     """A packed file whose checksums are taken as right, so that what is behind them is reached."""
-    with mock.patch.object(container, "_check_seal"), mock.patch.object(container, "_crc32", Anything):
+    with mock.patch.object(container, "_check_seal"), mock.patch.object(container, "crc32", Anything):
         judge(data, resealed=True)
 
 
@@ -59,7 +59,8 @@ class Anything(str):
 def try_import(data: bytes) -> None:
     """Other programs' weights."""
     try:
-        read_layout(read_weightfile(np.frombuffer(data, np.uint8)).tensors, architecture=VGG11, upto="relu1_1")
+        file = sources._read_weightfile(np.frombuffer(data, np.uint8))
+        read_layout(file.tensors, architecture=VGG11, upto="relu1_1")
     except VggQuantError as error:
         if not str(error).isprintable():
             raise WrongEndError(f"not one line: {error!r}") from error
@@ -69,14 +70,14 @@ def seeds(kind: str) -> list[bytes]:
     """Sound files to begin from."""
     if kind == "packed":
         return SEEDS
-    layers = random_layers(VGG11, upto="relu1_1")
+    weights = random_arrays(VGG11, upto="relu1_1")
     buffer = io.BytesIO()
     if kind == "h5":
         with h5py.File(buffer, "w") as file:
-            for name, array in write_layout(layers, "keras", VGG11).items():
+            for name, array in write_layout(weights, "keras", VGG11).items():
                 file[name] = array
         return [buffer.getvalue()]
-    arrays = dict(write_layout(layers, "torchvision", VGG11))
+    arrays = dict(write_layout(weights, "torchvision", VGG11))
     if kind == "safetensors":
         return [safetensors.numpy.save(arrays)]
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}

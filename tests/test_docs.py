@@ -68,7 +68,7 @@ def test_the_worked_example() -> None:
     assert f"The header ends at byte {8 + length};" in FORMAT
     first = data[8 + length + header["conv1_1.weight.codes"]["data_offsets"][0]]
     assert f"is `{first:02x}`" in FORMAT
-    codes = decode_codes(read(GOLDEN / "planes-1.safetensors").layers["conv1_1"].weight.codes)
+    codes = decode_codes(read(GOLDEN / "planes-1.safetensors").palettized["conv1_1.weight"].codes)
     assert [int(code) for code in codes[0:1513:216]] == [first >> bit & 1 for bit in range(8)]
 
 
@@ -86,7 +86,7 @@ def test_the_documented_fields_are_the_written_ones() -> None:
     data = (GOLDEN / "huffman-2.safetensors").read_bytes()
     length = int.from_bytes(data[:8], "little")
     metadata = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vggquant"])
-    second = json.loads((block(FORMAT, "metadata version2/shared.safetensors")))
+    second = json.loads(block(FORMAT, "metadata version2/shared.safetensors"))
     for key in [*metadata, *metadata["layers"]["conv1_1"], *second, *second["weights"]["conv.weight"]]:
         assert re.search(rf"^\| .*`{key}`.* \|", FORMAT, re.MULTILINE), key
 

@@ -183,14 +183,14 @@ def test_readers_never_see_a_mixture(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     contents = [OLD.read_bytes(), NEW.read_bytes()]
     path.write_bytes(contents[0])
-    expected = {read(source).layers["conv1_1"].weight.codes.bits for source in (OLD, NEW)}
+    expected = {read(source).palettized["conv1_1.weight"].codes.bits for source in (OLD, NEW)}
     done = threading.Event()
     seen: list[int] = []
 
     def look() -> int:
         times = 0
         while not done.is_set() or not times:
-            seen.append(read(path).layers["conv1_1"].weight.codes.bits)
+            seen.append(read(path).palettized["conv1_1.weight"].codes.bits)
             times += 1
         return times
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from vggquant.codec import kmeans
 from vggquant.codec.kmeans import fit_codebook
-from vggquant.codec.palette import dequantize
 from vggquant.files.container import read
 from vggquant.files.sources import embedded_path
 
@@ -55,7 +54,7 @@ def test_tiny_problems_reach_the_optimum(numbers: list[int], k: int) -> None:
 )
 def test_repacking_a_layer_is_optimal(layer: str, bits: int) -> None:
     """Layers that kmeans1d can hold in seconds; few values, unequal counts."""
-    weight = dequantize(read(embedded_path()).layers[layer].weight)
+    weight = read(embedded_path()).array(f"{layer}.weight")
     ours = fit_codebook(weight, 2**bits)
     if bits == 8:
         assert np.array_equal(ours, np.unique(weight))

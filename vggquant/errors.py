@@ -108,11 +108,16 @@ def require_one_of(option: str, value: object, allowed: Collection[object]) -> N
 
 
 @contextlib.contextmanager
-def located(path: str | os.PathLike[str] | None = None, tensor: str | None = None) -> Iterator[None]:
-    """Name the file and the tensor in errors raised by code that knows neither."""
+def located(
+    path: str | os.PathLike[str] | None = None,
+    tensor: str | None = None,
+    *,
+    kind: type[VggQuantError] = VggQuantError,
+) -> Iterator[None]:
+    """Name the file and the tensor in errors of some kind, raised by code that knows neither."""
     try:
         yield
-    except VggQuantError as error:
+    except kind as error:
         error.path = path if error.path is None else error.path
         error.tensor = tensor if error.tensor is None else error.tensor
         raise

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN, run
-from tests.test_container import rebuilt
-from vggquant.codec.palette import dequantize
+from tests.packed import rebuilt
 from vggquant.files.container import read
+from vggquant.files.sources import embedded_path
 
 SMALL = GOLDEN / "planes-4.safetensors"
 
@@ -19,11 +19,10 @@ def test_verify_measures_against_any_layout(tmp_path: Path) -> None:
     for name in ("a.h5", "a.pth"):
         assert run("unpack", "vgg19", tmp_path / name).exit_code == 0
         found = json.loads(run("verify", tmp_path / "x.safetensors", "--against", tmp_path / name, "--json").stdout)
-        recorded = read(tmp_path / "x.safetensors").layers["conv1_2"].sqnr_db
+        recorded = read(tmp_path / "x.safetensors").sqnr_db["conv1_2.weight"]
         assert found["against"][1]["sqnr_db"] == pytest.approx(recorded, abs=0.006)
         expected = np.abs(
-            dequantize(read(tmp_path / "x.safetensors").layers["conv1_2"].weight)
-            - dequantize(read(Path("vggquant/weights/vgg19.safetensors").absolute()).layers["conv1_2"].weight)
+            read(tmp_path / "x.safetensors").array("conv1_2.weight") - read(embedded_path()).array("conv1_2.weight")
         ).max()
         assert found["against"][1]["largest_error"] == pytest.approx(float(expected))
 

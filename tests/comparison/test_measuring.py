@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import random_layers, run
+from tests.conftest import random_arrays, run
 from vggquant import compare
 from vggquant.comparison.pictures import named_pictures
-from vggquant.files.layouts import write_layout
-from vggquant.files.weightfiles import write_safetensors
+from vggquant.files.tensors import write_safetensors
 from vggquant.models.features import relative_error
 from vggquant.models.load import load_quantized_vgg
 from vggquant.networks.vgg import ARCHITECTURES
@@ -47,10 +45,9 @@ def test_the_metrics_by_their_formulas(small: None, packed_at: dict[int, Path]) 
 
 
 def test_errors_beyond_numbers_are_unknown(small: None, tmp_path: Path) -> None:
-    layers = random_layers(ARCHITECTURES["vgg11"], upto="relu3_2")
+    arrays = random_arrays(ARCHITECTURES["vgg11"], upto="relu3_2")
     for name in ("conv2_1", "conv3_1", "conv3_2"):
-        layers[name] = replace(layers[name], weight=layers[name].weight * np.float32(1e30))
-    arrays = write_layout(layers, "caffe", ARCHITECTURES["vgg11"])
+        arrays[f"{name}.weight"] *= np.float32(1e30)
     (tmp_path / "x").write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
     (file,) = compare(tmp_path / "x", widths=[2], arch="vgg11", upto="relu3_2").files
     assert file.feature_error["relu3_2"] is None

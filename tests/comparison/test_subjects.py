@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import random_layers
+from tests.conftest import random_arrays
 from vggquant import compare, pack, unpack
 from vggquant.errors import ContainerError, SourceError
 from vggquant.files.layouts import write_layout
-from vggquant.files.weightfiles import write_safetensors
+from vggquant.files.tensors import write_safetensors
 from vggquant.networks.vgg import ARCHITECTURES
 
 
@@ -24,7 +24,7 @@ def test_any_weights_may_be_the_reference(small: None, tmp_path: Path) -> None:
 
 
 def test_a_reference_that_does_not_tell_is_told(small: None, tmp_path: Path) -> None:
-    arrays = write_layout(random_layers(ARCHITECTURES["vgg11"], upto="relu2_1"), "torchvision", ARCHITECTURES["vgg11"])
+    arrays = write_layout(random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1"), "torchvision", ARCHITECTURES["vgg11"])
     source = tmp_path / "x.safetensors"
     source.write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
     with pytest.raises(SourceError, match="pass --arch"):
@@ -39,11 +39,7 @@ def test_a_reference_that_does_not_tell_is_told(small: None, tmp_path: Path) -> 
 
 def test_mixed_up_files_are_refused(small: None, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
-    arrays = {
-        f"{name}.{part}": getattr(layer, part)
-        for name, layer in random_layers(ARCHITECTURES["vgg11"], upto="relu2_1").items()
-        for part in ("weight", "bias")
-    }
+    arrays = random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1")
     (tmp_path / "w.safetensors").write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
     source = tmp_path / "w.safetensors"
     pack(source, other, preprocessing="caffe", arch="vgg11", upto="relu2_1")

@@ -14,22 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from vggquant.codec.coding import Coding
-from vggquant.codec.palette import dequantize, palettize
+from vggquant.codec.palette import palettize
 from vggquant.files.container import read, write
 from vggquant.files.storage import read_file, sha256
-from vggquant.files.weights import Provenance, QuantizedLayer, QuantizedWeights
-from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.files.weights import Provenance, Weights
+from vggquant.networks.vgg import ARCHITECTURES, VGGNetwork
 
 FOLDER = Path(__file__).parent
 
 
 def digests(path: Path) -> dict[str, str]:
     """SHA-256 of a file, and of what it restores to."""
-    layer = read(path).layers["conv1_1"]
+    weights = read(path)
     return {
         "file": sha256(read_file(path)),
-        "weight": sha256(dequantize(layer.weight).view(np.uint8).reshape(-1)),
-        "bias": sha256(layer.bias.view(np.uint8)),
+        "weight": sha256(weights.array("conv1_1.weight").view(np.uint8).reshape(-1)),
+        "bias": sha256(weights.array("conv1_1.bias").view(np.uint8)),
     }
 
 
@@ -41,16 +41,19 @@ def main() -> None:
     peaked = (np.rint(rng.exponential(3, shape) ** 2) / 64).astype(np.float32)
     bias = (rng.integers(-50, 50, 64) / 32).astype(np.float32)
     provenance = Provenance("0" * 64, "vggquant", attribution="Drawn at random, free of rights", changes="none")
-    weights = QuantizedWeights(ARCHITECTURES["vgg11"], "torch", {}, provenance)
+    network = VGGNetwork(ARCHITECTURES["vgg11"], "torch", 1)
+    plain = {"conv1_1.bias": bias}
     codings: dict[Coding, npt.NDArray[np.float32]] = {"planes": even, "huffman": peaked}
     for coding, weight in codings.items():
         for bits in range(1, 9):
-            layer = QuantizedLayer(palettize(weight, bits, coding), bias, sqnr_db=12.5)
-            assert layer.weight.codes.coding == coding
-            write(FOLDER / f"{coding}-{bits}.safetensors", replace(weights, layers={"conv1_1": layer}), force=True)
+            tensor = palettize(weight, bits, coding)
+            assert tensor.codes.coding == coding
+            weights = Weights(network, {"conv1_1.weight": tensor}, plain, provenance, {"conv1_1.weight": 12.5})
+            write(FOLDER / f"{coding}-{bits}.safetensors", weights, force=True)
     scale = (rng.integers(1, 64, 64) / 16).astype(np.float32)
-    layer = QuantizedLayer(replace(palettize(even, 3), scale=scale), bias)
-    write(FOLDER / "scale.safetensors", replace(weights, layers={"conv1_1": layer}), force=True)
+    scaled = replace(palettize(even, 3), scale=scale)
+    weights = Weights(network, {"conv1_1.weight": scaled}, plain, provenance)
+    write(FOLDER / "scale.safetensors", weights, force=True)
     found = {path.name: digests(path) for path in sorted(FOLDER.glob("*.safetensors"))}
     (FOLDER / "golden.json").write_text(json.dumps(found, indent=1) + "\n")
 

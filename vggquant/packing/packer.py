@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vggquant.codec.coding import CODINGS, Coding
-from vggquant.errors import OptionError, located
+from vggquant.errors import ContainerError, OptionError, located
 from vggquant.files.container import write
 from vggquant.files.layouts import Layout
 from vggquant.files.sources import read_source, resolve
@@ -82,7 +82,7 @@ def pack(
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
     )
-    with located(path):
+    with located(path, kind=ContainerError):  # a width or a size that is refused is not the file's fault
         quantized = _quantize(reading.weights, bits, max_size, Quantizer(coding, jobs, progress))
     found = describe_file(quantized, write(out, quantized, force=force))
     return PackReport(found, (*reading.notes, *_cut_notes(quantized, found)))

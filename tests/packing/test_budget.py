@@ -1,3 +1,5 @@
+"""Widths for a size, and sizes as people write them."""
+
 from __future__ import annotations
 
 import itertools
@@ -9,7 +11,6 @@ from hypothesis import strategies as st
 
 from vggquant.errors import OptionError
 from vggquant.networks.vgg import ARCHITECTURES
-from vggquant.packing import budget
 from vggquant.packing.budget import SENSITIVITY, Choice, choose_widths, parse_size, visible_loss
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
@@ -48,12 +49,28 @@ def test_the_choice_is_the_best_of_all(numbers: list[int], limit: int) -> None:
     assert loss == pytest.approx(min(option[0] for option in options))
 
 
-def test_thinning_stays_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_problem_is_solved_within_its_budget_and_nearly_exactly() -> None:
+    """So many layers that alike lose and take that not every sum of theirs can be kept."""
     rng = np.random.default_rng(0)
-    choices = problem(rng.integers(1, 9, 24).tolist())
-    monkeypatch.setattr(budget, "_MOST_STATES", 5)
-    chosen = choose_widths(choices, 90)
-    assert sum(next(c.bytes for c in choices[n] if c.bits == chosen[n]) for n in LAYERS) <= 90
+    choices = {}
+    for number in range(160):
+        size = rng.uniform(5e5, 2e6)
+        noises = [size / 1e6 * (9 - bits) * rng.uniform(0.9, 1.1) for bits in range(1, 9)]
+        choices[f"layer{number}"] = [Choice(bits, int(bits * size), noises[bits - 1]) for bits in range(1, 9)]
+    limit = sum(options[-1].bytes for options in choices.values()) // 2
+    chosen = {layer: choices[layer][bits - 1] for layer, bits in choose_widths(choices, limit).items()}
+    loss = sum(visible_loss(layer, choice.bits, choice.noise) for layer, choice in chosen.items())
+    assert sum(choice.bytes for choice in chosen.values()) <= limit
+    assert loss <= 1.001 * least_possible(choices, limit)
+
+
+def least_possible(choices: dict[str, list[Choice]], limit: int) -> float:
+    """A loss that no choice within the limit can undercut: the best of many bounds of the Lagrangian dual."""
+    bounds = []
+    for price in np.geomspace(1e-9, 1e-3, 500):  # of a byte, in loss
+        cheapest = (min(visible_loss(n, c.bits, c.noise) + price * c.bytes for c in choices[n]) for n in choices)
+        bounds.append(sum(cheapest) - price * limit)
+    return float(max(bounds))
 
 
 def test_every_layer_of_every_vgg_has_its_sensitivity() -> None:

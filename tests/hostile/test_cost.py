@@ -1,0 +1,89 @@
+"""That no small file costs much time or memory before it is refused."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+from tests.hostile import (
+    test_codes,
+    test_container,
+    test_keras_sources,
+    test_metadata,
+    test_sources,
+    test_torch_sources,
+)
+from tests.hostile.cases import number_of
+
+SECTIONS = [
+    module.CASES
+    for module in (test_container, test_metadata, test_codes, test_sources, test_torch_sources, test_keras_sources)
+]
+
+# Refuses each file, and fails if one takes over 100 ms, the best of three, or 16 MB.
+SCRIPT = """
+import sys, time
+import h5py, torch
+from vggquant.errors import VggQuantError
+from vggquant.files.sources import read_source
+
+def peak():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+def refuse(path):
+    try:
+        source = read_source(path)
+    except VggQuantError:
+        return
+    try:
+        source.weights.restored()  # a code beyond the codebook shows here
+    except VggQuantError:
+        return
+    raise SystemExit(f"{path}: accepted")
+
+for warm in sys.argv[1:]:
+    refuse(warm)
+for path in sys.argv[1:]:
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak begins anew
+    before, times = peak(), []
+    for _ in range(3):
+        began = time.perf_counter()
+        refuse(path)
+        times.append(time.perf_counter() - began)
+    grown = peak() - before
+    if grown > 16e6 or min(times) > 0.1:
+        raise SystemExit(f"{path}: {grown} bytes, {min(times)} s")
+"""
+
+
+def small_files(folder: Path) -> list[str]:
+    """The sources of cases that are refused, if they are no larger than 4 KB."""
+    found = []
+    for section in SECTIONS:
+        for name, made in section.made.items():
+            if number_of(name) <= 52 or 70 < number_of(name) < 79:
+                place = folder / re.sub(r"\W", "", name)
+                place.mkdir()
+                command, match = made(place)
+                if match is not None and Path(str(command[1])).stat().st_size <= 4096:
+                    found.append(str(command[1]))
+    with h5py.File(folder / "cycle.h5", "w") as file:
+        for letter in "abcdefghij":
+            file[letter] = file["/"]
+    return [*found, str(folder / "cycle.h5")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")
+def test_small_hostile_files_cost_little(tmp_path: Path) -> None:
+    paths = small_files(tmp_path)
+    assert len(paths) > 80
+    assert sum(path.endswith(".pth") for path in paths) >= 5
+    found = subprocess.run([sys.executable, "-c", SCRIPT, *paths], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr

@@ -1,0 +1,76 @@
+"""Keras' HDF5 files, and what leads out of one or takes too much, cases 63 and 75 to 77."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.conftest import random_arrays
+from tests.hostile.cases import UPTO, VGG11, Cases
+from vggquant.files.layouts import write_layout
+
+CASES = Cases()
+
+
+def keras(folder: Path, change: Callable[[Any], object], dtype: str = "<f4") -> tuple[object, ...]:
+    """A Keras file that was changed, and the command that packs it."""
+    with h5py.File(folder / "x.h5", "w") as file:
+        for name, array in write_layout(random_arrays(VGG11, upto=UPTO), "keras", VGG11).items():
+            file[f"{name.partition('/')[0]}/{name}:0"] = array.astype(dtype)
+        change(file)
+    return ("pack", folder / "x.h5", folder / "out.safetensors", "--arch", "vgg11", "--upto", UPTO)
+
+
+def keras_case(number: int, name: str, match: str | None, change: Callable[[Any], object], dtype: str = "<f4") -> None:
+    CASES.add(number, name, lambda folder: (keras(folder, change, dtype), match))
+
+
+KERNEL = "block1_conv1/block1_conv1/kernel:0"
+
+
+def huge(file: Any) -> None:
+    del file[KERNEL]
+    file.create_dataset(KERNEL, (2**20, 2**20), "f4", chunks=(1024, 1024))
+
+
+def expanding(file: Any) -> None:
+    del file[KERNEL]
+    size = (3, 3, 3, 64)
+    file.create_dataset(KERNEL, size, "f4", maxshape=(None,) * 4, chunks=(3, 3, 3, 2**16), compression="gzip")
+
+
+def virtual(file: Any) -> None:
+    layout = h5py.VirtualLayout((3, 3, 3, 64), "f4")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3, 3, 3, 64))
+    del file[KERNEL]
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def external(file: Any) -> None:
+    del file[KERNEL]
+    file.create_dataset(KERNEL, (3, 3, 3, 64), "f4", external=[("/etc/passwd", 0, 6912)])
+
+
+keras_case(63, "big-endian h5", None, lambda file: None, ">f4")
+keras_case(75, "h5 external link", "link", lambda file: file.__setitem__("a", h5py.ExternalLink("o.h5", "/x")))
+keras_case(75, "h5 soft link", "link", lambda file: file.__setitem__("a", h5py.SoftLink("/block2_conv1")))
+keras_case(75, "h5 of groups within themselves", "a group in two places", lambda file: file.__setitem__("a", file["/"]))
+keras_case(
+    75, "h5 of too many groups", "at most 4096 objects", lambda f: [f.create_group(f"g{n}") for n in range(5000)]
+)
+keras_case(76, "h5 that expands", "odd chunks", expanding)
+keras_case(76, "h5 of a type alone", "something else", lambda file: file.__setitem__("t", np.dtype("f4")))
+keras_case(76, "h5 of nothing", "something else", lambda file: file.__setitem__("n", h5py.Empty("f4")))
+keras_case(76, "h5 external data set", "external|virtual", external)
+keras_case(76, "h5 virtual data set", "external|virtual", virtual)
+keras_case(77, "h5 that claims a huge shape", "shape", huge)
+
+
+@pytest.mark.parametrize("name", CASES.names)
+def test_case(name: str, tmp_path: Path) -> None:
+    CASES.check(name, tmp_path)
