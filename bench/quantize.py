@@ -1,7 +1,8 @@
-"""How near to the optimum, and how fast, beside kmeans1d: `python -m bench.quantize`, about ten minutes.
+"""How near does our k-means come to the optimum, and how fast? `python -m bench.quantize`, about ten minutes.
 
-Both find codebooks for the same continuous layers in turn; errors are taken by one function. Then all of VGG-19
-is packed at 8 bits in a fresh process, with one job and with two, and the bytes are compared.
+Ours and kmeans1d, which is exact, find codebooks for the same continuous layers in turn, and one function computes both
+errors. Then all of VGG-19 is packed at 8 bits in a fresh process, with one job and with two, which must give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from vggquant.files.storage import write_file
 from vggquant.files.weightfiles import write_safetensors
 
 LAYERS = {"conv1_2": range(1, 9), "conv2_2": range(1, 9), "conv3_2": range(1, 9), "conv4_2": (8,)}
-ROUNDS = 3  # of ours against one of kmeans1d, which takes minutes
+ROUNDS = 3  # of ours; kmeans1d, which may take minutes, runs once
 
 PACK = """
 import sys, time
@@ -39,14 +40,14 @@ print(time.perf_counter() - start, peak_memory())
 
 
 def squared_error(values: Floats, codebook: npt.NDArray[np.float64] | Floats) -> float:
-    """Sum of squared distances to the nearest centroid, in float64."""
+    """Sum the squared distances to the nearest centroid, in float64."""
     centroids = np.sort(np.asarray(codebook, np.float64))
     nearest = centroids[np.searchsorted((centroids[1:] + centroids[:-1]) / 2, values.astype(np.float64))]
     return float(((values - nearest) ** 2).sum())
 
 
 def main() -> None:
-    """Print tables and write the JSON."""
+    """Print a table and write the JSON."""
     weights = continuous_weights()
     rows = []
     print("| layer | weights | bits | excess over the optimum | ours | kmeans1d | ratio |")
@@ -75,7 +76,7 @@ def main() -> None:
                 f"| {theirs_s / ours_s:.0f} |",
                 flush=True,
             )
-    per_weight = theirs_s / values.size  # of the largest layer, the last
+    per_weight = theirs_s / values.size  # at the last layer, which is the largest
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         source, outs = Path(folder) / "float32.safetensors", [Path(folder) / f"{jobs}" for jobs in (1, 2)]

@@ -1,6 +1,6 @@
-"""What VGG-19 takes at each width and coding, in a file and in a wheel: `python -m bench.sizes`.
+"""How large is VGG-19 at each width and coding, as a file and in a wheel? `python -m bench.sizes`.
 
-Checks first that every file is sound, and that 8 bits restore the very weights that were packed.
+Every file is verified, and those of 8 bits must restore exactly the weights that were packed.
 """
 
 from __future__ import annotations
