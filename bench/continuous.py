@@ -1,7 +1,8 @@
-"""Continuous weights in the shape of real layers, for what float32 originals would be needed.
+"""Continuous weights in the shape of the real layers, to stand in for float32 originals.
 
-The embedded weights have 256 values a layer. Each is spread evenly over the cell of values that are nearer to
-its centroid than to any other, which gives back a layer's own density, seeded, without ties.
+The embedded weights have at most 256 values in each layer. Here each weight becomes a seeded random value from its
+centroid's cell: the values that are nearer to this centroid than to any other. That restores the density of the layer,
+without equal weights.
 """
 
 from __future__ import annotations
@@ -14,24 +15,23 @@ import numpy.typing as npt
 from vggquant.codec.coding import decode_codes
 from vggquant.files.container import read
 from vggquant.files.sources import embedded_path
-from vggquant.files.weights import FloatLayer, FloatWeights
+from vggquant.files.weights import Weights
 
 Floats = npt.NDArray[np.float32]
 
 
-def continuous_weights(seed: int = 0) -> FloatWeights:
-    """VGG-19 with every weight spread over its centroid's cell; biases as they are."""
+def continuous_weights(seed: int = 0) -> Weights:
+    """Make a VGG-19 with every weight spread over its centroid's cell, and biases as they are."""
     packed = read(embedded_path())
-    layers = {}
-    for name, layer in packed.layers.items():
-        values = spread(layer.weight.codebook, decode_codes(layer.weight.codes), seed)
-        layers[name] = FloatLayer(values.reshape(layer.weight.shape), layer.bias)
+    arrays = dict(packed.plain)
+    for name, tensor in packed.palettized.items():
+        arrays[name] = spread(tensor.codebook, decode_codes(tensor.codes), seed).reshape(tensor.shape)
     provenance = replace(packed.provenance, changes="weights spread at random over their centroids' cells")
-    return FloatWeights(packed.architecture, packed.preprocessing, layers, provenance)
+    return Weights(packed.network, {}, arrays, provenance)
 
 
 def spread(codebook: Floats, codes: npt.NDArray[np.uint8], seed: int) -> Floats:
-    """Values drawn evenly from each code's cell; the outermost cells reach as far out as in."""
+    """Draw values evenly from each code's cell. The outermost cells reach as far outwards as inwards."""
     centroids = codebook.astype(np.float64)
     middles = (centroids[1:] + centroids[:-1]) / 2
     low = np.concatenate(([2 * centroids[0] - middles[0]], middles))

@@ -1,4 +1,4 @@
-"""The photographs that results are shown with, of scikit-image's own package; never calibrated on."""
+"""The photographs, from scikit-image's package, that results are measured on and nothing is calibrated on."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NAMES = SCIKIT_IMAGE
 
 
 def photograph(name: str) -> Path:
-    """A file of scikit-image's package."""
+    """Find a file of scikit-image's package."""
     return Path(skimage.__file__).parent / "data" / name
 
 
 def evaluation_pictures() -> list[Tensor]:
-    """The six that fidelity is measured on, each (1, 3, H, W), RGB in [0, 1]."""
+    """Read the six that fidelity is measured on, each (1, 3, H, W), RGB in [0, 1]."""
     return list(named_pictures("scikit-image").values())

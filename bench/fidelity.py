@@ -1,7 +1,8 @@
-"""What each width costs where style transfer looks, on six photographs: `python -m bench.fidelity`, twelve minutes.
+"""What does each width cost where style transfer looks? `python -m bench.fidelity`, about twelve minutes.
 
-Checked first: a file against itself differs in nothing, and the rows of plain k-means come out as they were found
-when this project began. Also paints the repository's own pictures under each width, for docs/fidelity.jpg.
+Errors are measured on six photographs. A file must differ in nothing from itself, and plain k-means must give the
+errors that it gave when this project began. The pictures in the repository are painted at each width, for
+docs/fidelity.jpg.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ ROOT = Path(__file__).parent.parent
 FIGURE = ROOT / "docs" / "fidelity.jpg"
 WIDTHS = range(8, 0, -1)
 WITHIN = 0.03
-ROUNDING = 0.0005  # of the known Gram errors
+ROUNDING = 0.0005  # half a unit in the last place of the known Gram errors
 CHANCES = 4
-# content error, and Gram errors at relu1_1 … relu5_1, of a plain k-means on these weights and pictures
+# content error and Gram errors at relu1_1 … relu5_1, of a plain k-means on these weights and photographs
 KNOWN = {
     7: (0.0295, 0.013, 0.023, 0.028, 0.023, 0.032),
     6: (0.0564, 0.030, 0.057, 0.063, 0.053, 0.070),
@@ -39,7 +40,7 @@ KNOWN = {
 
 
 def against_known(files: list[dict[str, Any]]) -> dict[int, float]:
-    """Largest relative difference from the known errors by width, each less what rounding explains."""
+    """Find the largest relative difference from the known errors, by width, beyond what rounding explains."""
     found = {}
     for bits, known in KNOWN.items():
         file = next(file for file in files if file["label"] == f"{bits}-bit")
@@ -51,7 +52,7 @@ def against_known(files: list[dict[str, Any]]) -> dict[int, float]:
 
 
 def regrets_by_chance(content: Tensor, style: Tensor, loss: float) -> list[float]:
-    """Regrets of the reference itself, from starts that differ by less than a 255th."""
+    """Measure regrets of the reference itself, from starts that differ by at most half of a 255th."""
     vgg = load_quantized_vgg()
     found = []
     for seed in range(CHANCES):
@@ -63,7 +64,7 @@ def regrets_by_chance(content: Tensor, style: Tensor, loss: float) -> list[float
 
 
 def main() -> None:
-    """Print the study and write the JSON and the picture."""
+    """Measure, write the JSON, and draw the picture."""
     itself = compare("vgg19", ["vgg19"], images="scikit-image").files[0]
     assert itself.content_error == itself.style_error == 0
     assert itself.sqnr_db is None
@@ -101,7 +102,7 @@ def main() -> None:
         **numbers,
     }
     save("fidelity", result)
-    with Image.open(io.BytesIO(contact_sheet(study))) as sheet:  # a third of its size
+    with Image.open(io.BytesIO(contact_sheet(study))) as sheet:  # as JPEG it has a third of its size
         sheet.convert("RGB").save(FIGURE, quality=92, subsampling=0)
 
 

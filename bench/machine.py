@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and where its results go; shared by all of them."""
+"""What a benchmark ran on, and where its results go. All benchmarks share this."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def processor() -> str:
-    """Name of the processor."""
+    """Name the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -24,21 +24,24 @@ def processor() -> str:
 
 
 def peak_memory() -> int:
-    """Most bytes that this process has held in memory; Linux only.
+    """Return the most bytes that this process has held in memory, on Linux only.
 
-    `getrusage` would not do: what it reports outlives `exec`, so a child tells its parent's peak.
+    `getrusage` would not do: its peak outlives `exec`, so a child would report that of its parent.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
 def touch_memory(size: int = 2 << 30) -> None:
-    """Have the host of a virtual machine back its pages: the first touch of each costs a thousand times a later one."""
+    """Touch memory once, so that no measurement pays for the first touch of a page on a virtual machine.
+
+    The first touch makes the host provide the page, which costs about a thousand times as much as a later one.
+    """
     bytearray(size)[::4096] = b"\1" * (size // 4096)
 
 
 def describe(*packages: str) -> dict[str, Any]:
-    """Machine, date and versions."""
+    """Describe the machine, the date and the versions."""
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "processor": processor(),
@@ -49,7 +52,7 @@ def describe(*packages: str) -> dict[str, Any]:
 
 
 def save(name: str, result: Mapping[str, Any]) -> None:
-    """Write a result, for the tables of bench/README.md and README.md."""
+    """Write a result, from which `bench.tables` fills the pages."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(f"wrote {RESULTS / name}.json")

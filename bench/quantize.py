@@ -1,7 +1,8 @@
-"""How near to the optimum, and how fast, beside kmeans1d: `python -m bench.quantize`, about ten minutes.
+"""How near does our k-means come to the optimum, and how fast? `python -m bench.quantize`, about ten minutes.
 
-Both find codebooks for the same continuous layers in turn; errors are taken by one function. Then all of VGG-19
-is packed at 8 bits in a fresh process, with one job and with two, and the bytes are compared.
+Ours and kmeans1d, which is exact, find codebooks for the same continuous layers in turn, and one function computes both
+errors. Then all of VGG-19 is packed at 8 bits in a fresh process, with one job and with two, which must give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from pathlib import Path
 import kmeans1d
 import numpy as np
 import numpy.typing as npt
-from vggquant.files.weightfiles import write_safetensors
 
 from bench.continuous import Floats, continuous_weights
 from bench.machine import describe, save
 from vggquant.codec.kmeans import fit_codebook
-from vggquant.files.layouts import write_layout
 from vggquant.files.sources import describe as metadata
 from vggquant.files.storage import write_file
+from vggquant.files.tensors import write_safetensors
+from vggquant.networks.network import weight_specs
 
 LAYERS = {"conv1_2": range(1, 9), "conv2_2": range(1, 9), "conv3_2": range(1, 9), "conv4_2": (8,)}
-ROUNDS = 3  # of ours against one of kmeans1d, which takes minutes
+ROUNDS = 3  # of ours; kmeans1d, which may take minutes, runs once
 
 PACK = """
 import sys, time
@@ -39,20 +40,20 @@ print(time.perf_counter() - start, peak_memory())
 
 
 def squared_error(values: Floats, codebook: npt.NDArray[np.float64] | Floats) -> float:
-    """Sum of squared distances to the nearest centroid, in float64."""
+    """Sum the squared distances to the nearest centroid, in float64."""
     centroids = np.sort(np.asarray(codebook, np.float64))
     nearest = centroids[np.searchsorted((centroids[1:] + centroids[:-1]) / 2, values.astype(np.float64))]
     return float(((values - nearest) ** 2).sum())
 
 
 def main() -> None:
-    """Print tables and write the JSON."""
+    """Print a table and write the JSON."""
     weights = continuous_weights()
     rows = []
     print("| layer | weights | bits | excess over the optimum | ours | kmeans1d | ratio |")
     print("|---|---|---|---|---|---|---|")
     for name, widths in LAYERS.items():
-        values = weights.layers[name].weight.ravel()
+        values = weights.plain[f"{name}.weight"].ravel()
         for bits in widths:
             start = time.perf_counter()
             theirs = np.array(kmeans1d.cluster(values, 1 << bits).centroids)
@@ -75,13 +76,11 @@ def main() -> None:
                 f"| {theirs_s / ours_s:.0f} |",
                 flush=True,
             )
-    per_weight = theirs_s / values.size  # of the largest layer, the last
+    per_weight = theirs_s / values.size  # at the last layer, which is the largest
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         source, outs = Path(folder) / "float32.safetensors", [Path(folder) / f"{jobs}" for jobs in (1, 2)]
-        write_file(
-            source, write_safetensors(write_layout(weights.layers, "vggquant", weights.architecture), metadata(weights))
-        )
+        write_file(source, write_safetensors(weights.plain, metadata(weights)))
         for jobs, out in zip((1, 2), outs, strict=True):
             found = []
             for _ in range(ROUNDS):
@@ -93,7 +92,7 @@ def main() -> None:
                 "peak_bytes": max(peak for _, peak in found),
             }
         assert outs[0].read_bytes() == outs[1].read_bytes(), "the bytes depend on the number of jobs"
-    count = sum(layer.weight.size for layer in weights.layers.values())
+    count = sum(spec.size for spec in weight_specs(weights.network))
     whole = {
         "weights": count,
         "kmeans1d_s_by_its_rate": per_weight * count,

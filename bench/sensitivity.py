@@ -1,8 +1,9 @@
-"""What style transfer sees of each layer's error at each width: `python -m bench.sensitivity`.
+"""How much does style transfer notice of each layer's error at each width? `python -m bench.sensitivity`.
 
-Makes the table of `vggquant.packing.budget`. On generated pictures, never on those that results are shown with, one
-layer at a time is palettized, and content, style and feature errors (`vggquant.models.features`) are measured behind
-it. Their squares add up over layers nearly as if independent, and follow the noise that caused them.
+This makes the table of `vggquant.packing.budget`. One layer at a time is palettized, and content, style and feature
+errors (`vggquant.models.features`) are measured behind it. The squares of these errors nearly add up over layers, as if
+they were independent, and they grow with the noise that causes them. The pictures are generated, and never those that
+results are shown with.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from vggquant.pictures.generated import generated_pictures
 
 PICTURES, SIDE = 12, 224
 WIDTHS = range(1, 8)
-# Errors deeper than the style layers matter to whoever looks there, but style transfer does not.
+# Style transfer ignores the layers behind the style layers, but others may look there.
 FEATURE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer at one width: relative squared error of its weights, and mean squared errors behind it."""
+    """One layer at one width: the relative squared error of its weights, and the squared errors behind it."""
 
     layer: str
     bits: int
@@ -40,12 +41,12 @@ class Row:
 
     @property
     def sensitivity(self) -> float:
-        """Visible loss per noise."""
+        """Visible loss for each unit of noise."""
         return (self.content + self.style + FEATURE_SHARE * self.feature) / self.noise
 
 
 def behind(vgg: VGG, layer: str, x: Tensor) -> dict[str, Tensor]:
-    """All relus from a convolution on, given what enters it."""
+    """Compute all relus from a convolution on, given the input of that convolution."""
     found = {}
     for name in vgg.layers[vgg.layers.index(layer) :]:
         x = vgg.run_layer(name, x)
@@ -55,7 +56,7 @@ def behind(vgg: VGG, layer: str, x: Tensor) -> dict[str, Tensor]:
 
 
 def errors(found: dict[str, Tensor], expected: dict[str, Tensor], relus: int) -> tuple[float, float, float]:
-    """Content, style and mean feature error; layers that are not in `found` are untouched."""
+    """Measure content error, style error and mean squared feature error; layers not in `found` have no error."""
     feature = {name: relative_error(x, expected[name]) for name, x in found.items()}
     gram = [relative_error(gram_matrix(found[n]), gram_matrix(expected[n])) for n in STYLE_LAYERS if n in found]
     squares = sum(error**2 for error in feature.values()) / relus
@@ -63,13 +64,13 @@ def errors(found: dict[str, Tensor], expected: dict[str, Tensor], relus: int) ->
 
 
 def main() -> None:
-    """Measure, print the table as it stands in `budget`, and write the JSON."""
+    """Print the table as it stands in `budget`, and write the JSON."""
     vgg = load_quantized_vgg()
     pictures = torch.from_numpy(generated_pictures(PICTURES, SIDE, SIDE)).permute(0, 3, 1, 2).float() / 255
     relus = [name for name in vgg.layers if name.startswith("relu")]
     rows: list[Row] = []
     with torch.no_grad():
-        # entering[layer] is what each convolution takes in, picture by picture
+        # the input of each convolution, picture by picture
         entering: dict[str, list[Tensor]] = {}
         expected: list[dict[str, Tensor]] = []
         for picture in pictures:

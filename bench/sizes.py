@@ -1,6 +1,6 @@
-"""What VGG-19 takes at each width and coding, in a file and in a wheel: `python -m bench.sizes`.
+"""How large is VGG-19 at each width and coding, as a file and in a wheel? `python -m bench.sizes`.
 
-Checks first that every file is sound, and that 8 bits restore the very weights that were packed.
+Every file is verified, and those of 8 bits must restore exactly the weights that were packed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from bench.machine import describe, save
 from vggquant.codec.coding import CODINGS
 from vggquant.files.container import read
 from vggquant.files.sources import embedded_path
-from vggquant.files.weights import restore
 from vggquant.packing.inspection import info, verify
 from vggquant.packing.packer import pack
 
@@ -32,9 +31,9 @@ def main() -> None:
                 path = Path(folder) / f"{coding}-{bits}.safetensors"
                 pack("vgg19", path, bits=bits, coding=coding)
                 if bits == 8:
-                    restored = restore(read(path)).layers
-                    for name, layer in restore(read(embedded_path())).layers.items():
-                        assert np.array_equal(restored[name].weight, layer.weight), f"{path.name}: {name} differs"
+                    restored = read(path).restored().plain
+                    for name, array in read(embedded_path()).restored().plain.items():
+                        assert np.array_equal(restored[name], array), f"{path.name}: {name} differs"
                 found = info(path, wheel=True)
                 sqnr = verify(path, against="vgg19").sqnr_db
                 assert found.wheel_bytes is not None

