@@ -187,7 +187,8 @@ def load_time_short() -> str:
         f"{span((row['against_torch'] for row in rows), 1)} times as long. A network that ends early loads faster: "
         f'`upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
         f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times as long as safetensors takes for the "
-        "float32 file. Measured by `python -m bench.load_time` on {when(result)} "
+        "float32 file. "
+        f"Measured by `python -m bench.load_time` on {when(result)} "
         "([table and plot](bench/README.md#loading))."
     )
 
@@ -224,7 +225,7 @@ def load_time() -> str:
         for layer, found in result["upto"].items()
     )
     halves = ", ".join(
-        f"{name} {ms(found['warm']['median'])} and {found['memory_over_weights_and_file'] / 1e6:+.0f} MB"
+        f"{ms(found['warm']['median'])} and {found['memory_over_weights_and_file'] / 1e6:+.0f} MB of memory as {name}"
         for name, found in result["half_types"].items()
     )
     onto_gpu = ""
@@ -233,7 +234,7 @@ def load_time() -> str:
         onto_gpu = f"Onto the GPU: {loads}. "
     commands = {command: f"{found['median']:.2f} s" for command, found in result["commands"].items()}
     return f"{table(header, rows)}\n![Time of a load against width](results/load_time.svg)\n" + prose(
-        f"With `upto` a file of 8 bits loads as far as {upto}. In half types the whole file takes {halves} of memory; "
+        f"With `upto` a file of 8 bits loads as far as {upto}. The whole file takes {halves}. "
         "float16 takes longer and more memory because activations are looked at while it loads. "
         f"{onto_gpu}`vggquant info` takes {commands['info']} and `verify` {commands['verify']}, including the start of "
         f"Python. Measured on {when(result)}, {result['machine']['threads']} threads."
@@ -270,10 +271,11 @@ def transfer_short() -> str:
     result = load("transfer")
     step, found = result["step"], result["to_loss"]
     return prose(
-        f"A step takes {step['float32']['median'] / step['pastiche']['median']:.2f} of the time of pastiche's in "
-        f"float32, and {step['bf16']['median'] / step['pastiche']['median']:.2f} with `--precision bf16` on processors "
-        f"that support it. With bf16 and from coarse to fine, {found['ours_steps']} steps at 512 pixels take "
-        f"{found['ratio']:.2f} of the time of pastiche's {found['pastiche_steps']} and reach a lower loss. Measured by "
+        f"A step takes {step['float32']['median'] / step['pastiche']['median']:.2f} of the time that a step of "
+        f"pastiche's takes in float32, and {step['bf16']['median'] / step['pastiche']['median']:.2f} with "
+        "`--precision bf16` on processors that support it. With bf16 and from coarse to fine, "
+        f"{found['ours_steps']} steps at 512 pixels take {found['ratio']:.2f} of the time of pastiche's "
+        f"{found['pastiche_steps']} and reach a lower loss. Measured by "
         f"`python -m bench.transfer` on {when(result)} "
         "([table](bench/README.md#transfer))."
     )
@@ -326,7 +328,7 @@ def fidelity_short() -> str:
         for file in result["files"]
     ]
     return table("| | file | content error | style error | transfer regret |", rows) + prose(
-        "Errors are those of [Pack to a size](#pack-to-a-size), on the same six photographs. Regret is the loss of "
+        "The errors are those of [Pack to a size](#pack-to-a-size), on the same photographs. Regret is the loss of "
         f"the picture painted with the file, in {result['steps']} steps, over the loss of the picture painted with "
         "the reference. Measured by "
         f"`python -m bench.fidelity` on {when(result)} ([JSON](bench/results/fidelity.json))."
