@@ -96,7 +96,7 @@ def test_running_out_of_memory_is_one_line(pictures: Path, monkeypatch: pytest.M
     def exhaust(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr("vggquant.style.painting.stylize", exhaust)
+    monkeypatch.setattr("vggquant.style.painting.optimise", exhaust)
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out)
     assert result.exit_code == 1
