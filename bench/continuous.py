@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.coding import decode_codes
+from vggquant.codec.bitstream import decode_codes
 from vggquant.files.container import read
 from vggquant.files.sources import embedded_path
 from vggquant.files.weights import Weights

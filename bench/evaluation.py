@@ -7,7 +7,7 @@ from pathlib import Path
 import skimage
 from torch import Tensor
 
-from vggquant.comparison.pictures import SCIKIT_IMAGE, named_pictures
+from vggquant.comparison.sample_pictures import SCIKIT_IMAGE, named_pictures
 
 NAMES = SCIKIT_IMAGE
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from bench.continuous import Floats, continuous_weights
 from bench.machine import describe, save
 from vggquant.codec.kmeans import fit_codebook
+from vggquant.files.disk import write_file
 from vggquant.files.sources import describe as metadata
-from vggquant.files.storage import write_file
 from vggquant.files.tensors import write_safetensors
 from vggquant.networks.network import weight_specs
 

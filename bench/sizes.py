@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import describe, save
-from vggquant.codec.coding import CODINGS
+from vggquant.codec.bitstream import CODINGS
 from vggquant.files.container import read
 from vggquant.files.sources import embedded_path
 from vggquant.packing.inspection import info, verify

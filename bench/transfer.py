@@ -27,7 +27,7 @@ from bench.machine import describe, peak_memory, save, touch_memory
 from vggquant.models.preprocessing import CAFFE_MEAN
 from vggquant.models.vgg import VGG
 from vggquant.pictures.files import read_picture
-from vggquant.style.network import load_network
+from vggquant.style.loading import load_network
 from vggquant.style.options import PRECISIONS, Precision, StyleOptions
 from vggquant.style.transfer import StyleProgress, picture_loss, stylize
 

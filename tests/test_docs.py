@@ -15,10 +15,10 @@ from bench import tables
 from bench.fidelity import WITHIN, against_known
 from tests.conftest import GOLDEN
 from vggquant.cli import app as cli
-from vggquant.codec.coding import PLANES, decode_codes, encode_codes
+from vggquant.codec.bitstream import PLANES, decode_codes, encode_codes
 from vggquant.files.container import read
+from vggquant.files.disk import read_file, sha256
 from vggquant.files.sources import embedded_path
-from vggquant.files.storage import read_file, sha256
 from vggquant.packing.budget import SENSITIVITY
 
 ROOT = Path(__file__).parent.parent

@@ -15,11 +15,11 @@ PACKAGE = Path(vggquant.__file__).parent
 
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "": (("errors", "lazy"), ("progress",)),
+    "": (("errors", "lazy_imports"), ("progress",)),
     "networks": (("network",), ("vgg",), ("families",)),
-    "codec": (("kmeans", "coding"), ("palette",)),
+    "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
-        ("storage", "published"),
+        ("disk", "known_files"),
         ("safetensors", "weights"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files"),
@@ -34,14 +34,14 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("descent", "losses", "scales"),
         ("task",),
         ("checks", "memory"),
-        ("transfer", "network", "inputs"),
+        ("transfer", "loading", "inputs"),
         ("resuming",),
         ("painting",),
     ),
     "comparison": (
-        ("pictures", "subjects"),
+        ("sample_pictures", "subjects"),
         ("measuring",),
-        ("transfers", "table"),
+        ("paintings", "table"),
         ("study",),
         ("drawing",),
         ("report",),

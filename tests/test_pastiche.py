@@ -12,8 +12,8 @@ from PIL import Image
 
 from tests.conftest import natural_picture
 from vggquant import load_quantized_state_dict, load_quantized_vgg, pack, unpack
+from vggquant.files.disk import read_file
 from vggquant.files.sources import embedded_path
-from vggquant.files.storage import read_file
 from vggquant.models.preprocessing import CAFFE_MEAN
 from vggquant.pictures.colors import match_colors
 from vggquant.progress import Progress

@@ -1,4 +1,7 @@
-"""The exception tree and the one-line wording of every refusal; knows of nothing else."""
+"""The exceptions that this package raises, and the one-line form in which each says what was refused and what to do.
+
+When to raise one is decided by the modules that check something; showing it to the user is left to the command line.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,21 @@ import os
 from collections.abc import Collection, Iterator
 
 MAX_SHOWN = 200  # characters of a caller's text that an error repeats
-DAMAGED = "the file is damaged, get it again"  # the cure for whatever only damage explains
+DAMAGED = "the file is damaged, get it again"  # the cure wherever a packed file is not as it was written
 
 
 def printable(text: object, limit: int = MAX_SHOWN) -> str:
-    """Make text safe for one terminal line: control characters and surrogates escaped, long text cut.
+    """Make text safe to print on one line of a terminal.
+
+    Control characters and surrogates are escaped, and long text is cut.
 
     Args:
-        text: Anything; paths are decoded as the file system does.
-        limit: Most characters shown.
+        text: Anything. Paths are decoded as the file system does it.
+        limit: How many characters of the text are shown at most.
     """
     try:
         shown = os.fsdecode(text) if isinstance(text, (bytes, os.PathLike)) else str(text)
-    except (RecursionError, ValueError):  # JSON nested deep; an integer of thousands of digits
+    except (RecursionError, ValueError):  # deeply nested JSON, or an integer of thousands of digits
         shown = f"a huge {type(text).__name__}"
     if len(shown) > limit:
         shown = shown[: limit - 1] + "…"
@@ -28,14 +33,14 @@ def printable(text: object, limit: int = MAX_SHOWN) -> str:
 
 
 class VggQuantError(Exception):
-    """Something was refused; ``str()`` is one line: ``file: tensor: expected …, got …; cure``.
+    """Something was refused. ``str()`` gives one line: ``file: tensor: expected …, got …; cure``.
 
     Args:
         expected: What would have been accepted.
         got: What was found instead.
         cure: What the caller can do about it.
-        path: The file concerned, where known.
-        tensor: The tensor, layer or option concerned, where known.
+        path: The file concerned, if it is known.
+        tensor: The tensor, layer or option concerned, if it is known.
     """
 
     def __init__(
@@ -66,7 +71,7 @@ class VggQuantError(Exception):
 
 
 class ContainerError(VggQuantError):
-    """A packed file is damaged, of another version, or not one of ours."""
+    """A packed file is damaged, of another version, or not a packed file at all."""
 
 
 class NetworkError(VggQuantError):
@@ -77,19 +82,19 @@ class NetworkError(VggQuantError):
 
 
 class SourceError(VggQuantError):
-    """Somebody else's weights cannot be read as those of a VGG."""
+    """A weights file from elsewhere cannot be read as the weights of a VGG."""
 
 
 class StorageError(VggQuantError):
-    """The operating system, or care for an existing file, kept a file from being read or written."""
+    """A file could not be read or written: the operating system refused, or an existing file would have been lost."""
 
 
 class OptionError(VggQuantError):
-    """An argument has no meaning here; the command line reports it as a usage error."""
+    """An argument makes no sense here. The command line reports this as a usage error."""
 
 
 class PictureError(VggQuantError):
-    """A picture cannot be read, or is too small or too large to be worked on."""
+    """A picture cannot be read, or is too small or too large to work on."""
 
 
 def require_one_of(option: str, value: object, allowed: Collection[object]) -> None:
@@ -114,7 +119,13 @@ def located(
     *,
     kind: type[VggQuantError] = VggQuantError,
 ) -> Iterator[None]:
-    """Name the file and the tensor in errors of some kind, raised by code that knows neither."""
+    """Add the file and the tensor to errors from code that knows neither; what an error already names is kept.
+
+    Args:
+        path: The file concerned.
+        tensor: The tensor, layer or option concerned.
+        kind: Which errors are meant, where not all of them are the file's fault.
+    """
     try:
         yield
     except kind as error:

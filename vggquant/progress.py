@@ -1,4 +1,4 @@
-"""What long work reports through; how it is shown is left to the caller."""
+"""The reports that long-running work makes about its progress; showing them is left to the caller."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Progress:
-    """One report.
+    """One report about work in progress.
 
     Args:
         task: What is being done, for instance ``"pack"``.
-        done: Steps finished.
-        total: Steps in all.
+        done: Number of steps finished.
+        total: Number of steps in all.
         elapsed: Seconds since the start.
-        detail: What the last step was about, for instance a layer and its width.
-        values: Figures of the last step by name, for instance loss terms.
-        left: Seconds that the rest will take, where that is not in proportion to the steps.
+        detail: What the last step dealt with, for instance a layer and its width.
+        values: Named results of the last step, for instance the terms of a loss.
+        left: Seconds that the rest will take; ``None`` if they can be estimated from the steps done.
     """
 
     task: str

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from tests.conftest import run
-from vggquant.comparison import pictures, study
+from vggquant.comparison import study
 from vggquant.style.options import StyleOptions
 
 
 def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "PIXELS_PER_PICTURE", 64 * 64)
-    monkeypatch.setattr(pictures, "GENERATED", 2)
+    monkeypatch.setattr(sample_pictures, "PIXELS_PER_PICTURE", 64 * 64)
+    monkeypatch.setattr(sample_pictures, "GENERATED", 2)
     monkeypatch.setattr(study, "TRANSFER", StyleOptions(steps=1))
     page, sheet = tmp_path / "report.html", tmp_path / "grid.png"
     given = ("compare", "vgg19", packed_at[4], "--widths", "1", "--transfer", "--report", page, "--figure", sheet)

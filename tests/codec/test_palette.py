@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggquant.codec.coding import decode_codes, encode_codes
+from vggquant.codec.bitstream import decode_codes, encode_codes
 from vggquant.codec.palette import PalettizedTensor, dequantize, look_up, palettize, sqnr_db
 from vggquant.errors import ContainerError
 

@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import random_arrays, run
 from vggquant import compare
-from vggquant.comparison.pictures import named_pictures
+from vggquant.comparison.sample_pictures import named_pictures
 from vggquant.files.tensors import write_safetensors
 from vggquant.models.features import relative_error
 from vggquant.models.load import load_quantized_vgg

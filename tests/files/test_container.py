@@ -17,9 +17,9 @@ from tests.packed import ASCENDING, SMALL, parse, rebuilt, unaligned
 from tests.sealing import reseal, unseal
 from vggquant.errors import ContainerError, StorageError
 from vggquant.files.container import from_bytes, read, to_bytes, write
+from vggquant.files.disk import read_file
 from vggquant.files.safetensors import split_file
 from vggquant.files.sources import embedded_path
-from vggquant.files.storage import read_file
 from vggquant.networks.vgg import require_vgg
 
 RECORDED = json.loads((GOLDEN / "golden.json").read_text())

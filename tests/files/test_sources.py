@@ -19,11 +19,11 @@ from tests.files.conftest import UPTO, VGG11
 from tests.packed import SMALL
 from tests.sealing import reseal, unseal
 from vggquant.errors import ContainerError, OptionError, SourceError, VggQuantError
-from vggquant.files import storage
+from vggquant.files import disk
+from vggquant.files.disk import read_file, sha256
+from vggquant.files.known_files import PUBLISHED
 from vggquant.files.layouts import write_layout
-from vggquant.files.published import PUBLISHED
 from vggquant.files.sources import describe, read_source
-from vggquant.files.storage import read_file, sha256
 from vggquant.files.weights import Provenance, Weights
 from vggquant.networks.vgg import VGGNetwork, require_vgg
 from vggquant.packing.inspection import info, verify
@@ -175,17 +175,17 @@ def test_a_file_of_zeros_is_refused_by_its_first_bytes(tmp_path: Path, monkeypat
     with (tmp_path / "x").open("wb") as file:
         file.truncate(10**9)
     filled: list[int] = []
-    original = storage._fill
+    original = disk._fill
 
-    def fill(file: Any, part: storage.Bytes) -> bool:
+    def fill(file: Any, part: disk.Bytes) -> bool:
         filled.append(part.size)
         return original(file, part)
 
-    monkeypatch.setattr(storage, "_fill", fill)
+    monkeypatch.setattr(disk, "_fill", fill)
     for read in (read_source, verify, info):
         with pytest.raises(ContainerError, match="expected a safetensors file, got bytes beginning"):
             read(tmp_path / "x")
-    assert 0 < sum(filled) <= 3 * storage.HEAD_BYTES
+    assert 0 < sum(filled) <= 3 * disk.HEAD_BYTES
 
 
 def test_a_folder_that_does_not_flush_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,5 +197,5 @@ def test_a_folder_that_does_not_flush_is_no_failure(tmp_path: Path, monkeypatch:
         original(descriptor)
 
     monkeypatch.setattr(os, "fsync", flush)
-    storage.write_file(tmp_path / "x", [b"new"])
+    disk.write_file(tmp_path / "x", [b"new"])
     assert (tmp_path / "x").read_bytes() == b"new"

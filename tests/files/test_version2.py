@@ -19,7 +19,7 @@ from tests.toy import Floats, ToyNetwork, toy_family, toy_weights
 from vggquant.codec.palette import palettize, palettize_together
 from vggquant.errors import ContainerError, NetworkError, VggQuantError
 from vggquant.files.container import from_bytes, read, to_bytes, write
-from vggquant.files.storage import sha256
+from vggquant.files.disk import sha256
 from vggquant.files.weights import Weights
 
 FOLDER = GOLDEN / "version2"

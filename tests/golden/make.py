@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.coding import Coding
+from vggquant.codec.bitstream import Coding
 from vggquant.codec.palette import palettize
 from vggquant.files.container import read, write
-from vggquant.files.storage import read_file, sha256
+from vggquant.files.disk import read_file, sha256
 from vggquant.files.weights import Provenance, Weights
 from vggquant.networks.vgg import ARCHITECTURES, VGGNetwork
 

@@ -15,7 +15,7 @@ import numpy as np
 from tests.toy import Floats, ToyNetwork, toy_family
 from vggquant.codec.palette import PalettizedTensor, palettize, palettize_together
 from vggquant.files.container import read, write
-from vggquant.files.storage import read_file, sha256
+from vggquant.files.disk import read_file, sha256
 from vggquant.files.weights import Provenance, Weights
 
 FOLDER = Path(__file__).parent / "version2"

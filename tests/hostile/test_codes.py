@@ -12,7 +12,7 @@ import pytest
 from tests.hostile.cases import Cases
 from tests.packed import ASCENDING, HUFFMAN, LAYER, changed, rebuilt, set_layer, set_tensor, unaligned
 from tests.sealing import reseal, unseal
-from vggquant.codec.coding import EncodedCodes, decode_codes
+from vggquant.codec.bitstream import EncodedCodes, decode_codes
 from vggquant.errors import ContainerError
 
 CASES = Cases()
@@ -101,7 +101,7 @@ CASES.packed(51, "an unaligned codebook", unaligned(), None)
 
 
 def test_38_nonzero_padding_is_refused() -> None:
-    """VGG's layers have no padding: `coding` alone can show it."""
+    """VGG's layers have no padding: `bitstream` alone can show it."""
     stream = np.array([0b1000_0001], np.uint8)
     with pytest.raises(ContainerError, match="padding"):
         decode_codes(EncodedCodes(stream=stream, bits=1, count=7, coding="planes"))

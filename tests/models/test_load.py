@@ -15,10 +15,10 @@ import torch
 
 from tests.conftest import GOLDEN, natural_picture
 from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg, pack
-from vggquant.codec.coding import encode_codes
+from vggquant.codec.bitstream import encode_codes
 from vggquant.codec.palette import PalettizedTensor, dequantize
 from vggquant.errors import ContainerError, OptionError, PictureError, StorageError
-from vggquant.files import storage
+from vggquant.files import disk
 from vggquant.files.container import read, write
 from vggquant.files.layouts import Layout, write_layout
 from vggquant.files.sources import embedded_path
@@ -77,13 +77,13 @@ def test_upto_neither_reads_nor_checks_what_is_deeper(tmp_path: Path, monkeypatc
     assert list(shallow.palettized) == ["conv1_1.weight", "conv1_2.weight", "conv2_1.weight"]
     assert list(shallow.plain) == ["conv1_1.bias", "conv1_2.bias", "conv2_1.bias"]
     filled: list[int] = []
-    original = storage._fill
+    original = disk._fill
 
-    def fill(file: io.FileIO, part: storage.Bytes) -> bool:
+    def fill(file: io.FileIO, part: disk.Bytes) -> bool:
         filled.append(part.size)
         return original(file, part)
 
-    monkeypatch.setattr(storage, "_fill", fill)
+    monkeypatch.setattr(disk, "_fill", fill)
     read(path, upto="relu2_1")
     assert sum(filled) < 200_000
     data[sum(filled) - 1] ^= 1  # the last byte that was read
@@ -94,7 +94,7 @@ def test_upto_neither_reads_nor_checks_what_is_deeper(tmp_path: Path, monkeypatc
 
 def test_a_header_beyond_the_head_is_read_too(tmp_path: Path) -> None:
     weights = read(GOLDEN / "planes-3.safetensors")
-    long = replace(weights.provenance, attribution="x" * (storage.HEAD_BYTES + 1))
+    long = replace(weights.provenance, attribution="x" * (disk.HEAD_BYTES + 1))
     write(tmp_path / "x", replace(weights, provenance=long))
     found = read(tmp_path / "x", upto="relu1_1")
     assert np.array_equal(found.array("conv1_1.weight"), weights.array("conv1_1.weight"))

@@ -16,8 +16,8 @@ from tests.toy import ToyNetwork, predictions, toy_family, toy_weights
 from vggquant import load_quantized_state_dict, load_quantized_vgg, pack, unpack
 from vggquant.errors import NetworkError, OptionError, SourceError, VggQuantError
 from vggquant.files.container import read
+from vggquant.files.disk import read_file, write_file
 from vggquant.files.sources import describe, read_source
-from vggquant.files.storage import read_file, write_file
 from vggquant.files.tensors import write_safetensors
 from vggquant.files.weights import Weights
 from vggquant.packing.inspection import info, verify

@@ -14,8 +14,8 @@ from tests.packed import rebuilt
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import ContainerError, OptionError, StorageError
 from vggquant.files.container import read
+from vggquant.files.disk import read_file, sha256
 from vggquant.files.sources import embedded_path
-from vggquant.files.storage import read_file, sha256
 from vggquant.packing.inspection import info
 from vggquant.packing.packer import pack
 from vggquant.progress import Progress

@@ -10,12 +10,12 @@ import safetensors.torch
 import torch
 
 from tests.conftest import Floats
-from vggquant.codec.coding import Coding
+from vggquant.codec.bitstream import Coding
 from vggquant.errors import OptionError
 from vggquant.files.container import read
+from vggquant.files.disk import read_file
 from vggquant.files.layouts import write_layout
 from vggquant.files.sources import embedded_path, read_source
-from vggquant.files.storage import read_file
 from vggquant.networks.vgg import ARCHITECTURES
 from vggquant.packing.budget import parse_size
 from vggquant.packing.packer import pack

@@ -17,7 +17,7 @@ from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS
 
 if TYPE_CHECKING:
     from vggquant.comparison.study import Comparison
-    from vggquant.files.storage import PathLike
+    from vggquant.files.disk import PathLike
 
 
 @click.command()
@@ -50,7 +50,7 @@ def compare(
     from vggquant.comparison.drawing import contact_sheet
     from vggquant.comparison.report import report_page
     from vggquant.comparison.study import compare as run
-    from vggquant.files.storage import write_file
+    from vggquant.files.disk import write_file
 
     sources = _sources((reference, *files, options["content"], options["style"]), options["images"])
     _check_outputs(report, figure, transfer=options["transfer"], force=force, sources=sources)
@@ -65,7 +65,7 @@ def compare(
 
 def _sources(paths: tuple[str | None, ...], images: str | None) -> list[PathLike]:
     """Every file that the study reads, none of which an output may replace."""
-    from vggquant.comparison.pictures import pictures_in
+    from vggquant.comparison.sample_pictures import pictures_in
 
     sources: list[PathLike] = [path for path in paths if path]
     if images is not None and os.path.isdir(images):
@@ -78,7 +78,7 @@ def _check_outputs(
 ) -> None:
     """Refuse outputs that could not be written, before the study takes its time."""
     from vggquant.comparison.drawing import require_matplotlib
-    from vggquant.files.storage import check_output
+    from vggquant.files.disk import check_output
 
     if figure is not None and not transfer:
         raise OptionError("pictures for a figure", "none", "add --transfer", tensor="figure")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from vggquant.codec.coding import MAX_BITS, MIN_BITS
+from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
 from vggquant.errors import printable
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")

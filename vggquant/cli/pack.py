@@ -9,7 +9,7 @@ import click
 from vggquant.cli.options import force_option, json_option
 from vggquant.cli.output import echo, megabytes, print_json
 from vggquant.cli.progress import progress_bar
-from vggquant.codec.coding import CODINGS
+from vggquant.codec.bitstream import CODINGS
 from vggquant.files.layouts import LAYOUTS
 from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS
 

@@ -1,6 +1,6 @@
 """Weights to codes and codebook, and back: `palettize` and `dequantize`.
 
-Finding centroids is left to `kmeans`, laying codes down as bytes to `coding`.
+Finding centroids is left to `kmeans`, laying codes down as bytes to `bitstream`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.coding import Coding, EncodedCodes, decode_codes, encode_codes
+from vggquant.codec.bitstream import Coding, EncodedCodes, decode_codes, encode_codes
 from vggquant.codec.kmeans import fit_codebook
 from vggquant.errors import DAMAGED, ContainerError
 
@@ -48,7 +48,7 @@ def palettize(weight: Floats, bits: int, coding: Coding = "planes") -> Palettize
     Args:
         weight: float32, finite, any shape. A negative zero becomes zero.
         bits: Bits of a code, 1–8: at most ``2**bits`` centroids.
-        coding: How codes are laid down, see `coding`.
+        coding: How codes are laid down, see `bitstream`.
 
     Raises:
         OptionError: Unknown width or coding.
@@ -62,7 +62,7 @@ def palettize_together(weights: Sequence[Floats], bits: int, coding: Coding = "p
     Args:
         weights: One or more; the codebook is fitted to all their values.
         bits: Bits of a code, 1–8.
-        coding: How codes are laid down, see `coding`.
+        coding: How codes are laid down, see `bitstream`.
 
     Returns:
         In the same order, tensors that hold the same codebook, each entry of which one of them uses.

@@ -1,14 +1,14 @@
 """What packed files have lost against the weights they stand for: the study, and the page and figure that show it.
 
-`study` runs a comparison with the help of `pictures`, `subjects`, `measuring` and `transfers`; `table`, `drawing` and
-`report` show one. The definition of the errors is left to `models.features`, the painting to `style`.
+`study` runs a comparison with the help of `sample_pictures`, `subjects`, `measuring` and `paintings`; `table`,
+`drawing` and `report` show one. The definition of the errors is left to `models.features`, the painting to `style`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vggquant.lazy import offer
+from vggquant.lazy_imports import offer
 
 if TYPE_CHECKING:
     from vggquant.comparison.study import Comparison, compare

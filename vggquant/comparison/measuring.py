@@ -1,6 +1,6 @@
 """One file's figures: its size, how fast it loads, and what its weights and features have lost.
 
-The formulas of the errors are left to `models.features` and `codec.palette`, the paintings to `transfers`.
+The formulas of the errors are left to `models.features` and `codec.palette`, the pictures painted to `paintings`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vggquant.codec.palette import energies, sqnr_from_energies
 from vggquant.comparison.subjects import Restored, Subject
-from vggquant.files.storage import PathLike, read_file, sha256
+from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.weights import Weights
 from vggquant.models.features import feature_errors
 from vggquant.models.load import load_quantized_vgg

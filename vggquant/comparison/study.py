@@ -1,6 +1,6 @@
 """Runs a study: packed files against the weights they stand for, in numbers and in pictures.
 
-What is measured on one file is left to `measuring` and `transfers`, and how a study is shown to `report` and `table`.
+What is measured on one file is left to `measuring` and `paintings`, and how a study is shown to `report` and `table`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 from torch import Tensor
 
 from vggquant.comparison.measuring import Measured, describe, measure
-from vggquant.comparison.pictures import named_pictures, painting_sources
+from vggquant.comparison.paintings import Painter, require_style_layers
+from vggquant.comparison.sample_pictures import named_pictures, painting_sources
 from vggquant.comparison.subjects import (
     Subject,
     base_name,
@@ -28,11 +29,10 @@ from vggquant.comparison.subjects import (
     restored,
     with_distinct_labels,
 )
-from vggquant.comparison.transfers import Painter, require_style_layers
 from vggquant.errors import OptionError, located
+from vggquant.files.disk import PathLike, sha256
 from vggquant.files.layouts import Layout
 from vggquant.files.sources import read_source, resolve
-from vggquant.files.storage import PathLike, sha256
 from vggquant.networks.vgg import Preprocessing
 from vggquant.packing.packer import pack
 from vggquant.progress import Progress, ProgressCallback

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from vggquant.errors import SourceError, located, printable
+from vggquant.files.disk import PathLike
 from vggquant.files.sources import read_source, resolve
-from vggquant.files.storage import PathLike
 from vggquant.files.weights import Weights
 from vggquant.models.vgg import VGG
 from vggquant.networks.network import weight_specs

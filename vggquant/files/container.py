@@ -1,7 +1,7 @@
 """Our packed file: `read` and `write`, strict and atomic; docs/format.md specifies it to the byte.
 
 Here stand what all versions share: the one metadata key, the seal, checksums, and the rules for codebooks and scales.
-Fields and tensors are left to `version1` and `version2`, the outer format to `safetensors`, disks to `storage`.
+Fields and tensors are left to `version1` and `version2`, the outer format to `safetensors`, the disk to `disk`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError, located
 from vggquant.files import version1, version2
+from vggquant.files.disk import HEAD_BYTES, Chunk, PathLike, read_file, write_file
 from vggquant.files.fields import HEX32, Parsed, Section, crc32
 from vggquant.files.safetensors import (
     Bytes,
@@ -25,7 +26,6 @@ from vggquant.files.safetensors import (
     parse_json,
     split_file,
 )
-from vggquant.files.storage import HEAD_BYTES, Chunk, PathLike, read_file, write_file
 from vggquant.files.weights import Floats, Weights
 from vggquant.networks.network import Network
 

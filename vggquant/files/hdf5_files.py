@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vggquant.errors import SourceError
-from vggquant.files.storage import Bytes, Chunk
+from vggquant.files.disk import Bytes, Chunk
 from vggquant.files.tensors import Array, SourceTensor, WeightFile
 
 METADATA = ("architecture", "attribution", "changes", "folded_batch_norm", "preprocessing", "sqnr_db")  # attributes

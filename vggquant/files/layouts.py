@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from vggquant.codec.coding import decode_codes
+from vggquant.codec.bitstream import decode_codes
 from vggquant.errors import SourceError
 from vggquant.files.tensors import FLOATING, Array, SourceTensor
 from vggquant.files.weights import Floats, Weights

@@ -1,8 +1,10 @@
-"""A safetensors file's bytes ↔ named arrays and metadata, strictly; knows nothing of VGG or of disks.
+"""Converts between the bytes of a safetensors file and named arrays with metadata.
 
-Stricter than the reference reader: duplicate names, holes, overlaps and non-standard fields are
-refused, and the header's size, the number of tensors and their shapes are bounded before anything
-else is looked at. Whatever is accepted here, safetensors accepts too, with the same content.
+This reader is stricter than that of the safetensors package. It refuses duplicate names, holes, overlaps and
+non-standard fields, and it bounds the size of the header, the number of tensors and their shapes before it looks at
+anything else. Whatever it accepts, safetensors accepts too, with the same content.
+
+What the tensors and the metadata mean is left to `container`, reading and writing the file itself to `disk`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.errors import ContainerError, located
+from vggquant.errors import DAMAGED, ContainerError, located
 
 Bytes = npt.NDArray[np.uint8]
 JsonObject = dict[str, Any]
@@ -27,7 +29,7 @@ MAX_TENSORS = 256
 MAX_RANK = 8
 MAX_ELEMENTS = 2**28
 
-# bytes per element; the types of safetensors 0.8
+# bytes per element of every type that safetensors 0.8 knows
 _ITEM_SIZES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -35,8 +37,7 @@ _ITEM_SIZES = {
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
 }
 _NUMPY_TYPES = {"U8": "u1", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
-_DTYPES = {"uint8": "U8", "float32": "F32"}  # what we write
-_AGAIN = "the file is damaged, get it again"
+_DTYPES = {"uint8": "U8", "float32": "F32"}  # the types that are written
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +45,10 @@ class RawTensor:
     """One tensor as it lies in a file.
 
     Args:
-        dtype: safetensors' name of the element type, for instance ``F32``.
-        shape: Shape.
-        data: uint8, 1-D.
-        end: Where it ends, from the end of the header.
+        dtype: The element type by the name that safetensors gives it, for instance ``F32``.
+        shape: Shape of the tensor.
+        data: The bytes of its elements: uint8, 1-D.
+        end: Where these bytes end, counted from the end of the header.
     """
 
     dtype: str
@@ -56,14 +57,14 @@ class RawTensor:
     end: int
 
     def array(self) -> npt.NDArray[Any]:
-        """The elements; BF16 widened to float32, which is exact.
+        """The elements. BF16 is widened to float32, which is exact.
 
         Raises:
-            ContainerError: A type other than U8 and the four floating types.
+            ContainerError: The type is neither U8 nor F16, BF16, F32 or F64.
         """
         if self.dtype not in _NUMPY_TYPES:
             raise ContainerError("floating-point weights", self.dtype, "convert the file first")
-        # copied if unaligned, since a packed file may place its data anywhere
+        # copied if it is not aligned, because a file may place its data anywhere
         array = np.require(self.data.view(_NUMPY_TYPES[self.dtype]), requirements="A")
         if self.dtype == "BF16":
             array = (array.astype(np.uint32) << 16).view(np.float32)
@@ -71,24 +72,24 @@ class RawTensor:
 
 
 def split_file(data: Bytes) -> tuple[Bytes, dict[str, RawTensor], dict[str, str]]:
-    """Take a file apart; the inverse of `join_file`.
+    """Split a file into its tensors and metadata; the inverse of `join_file`.
 
     Args:
-        data: The whole file, uint8.
+        data: The whole file: uint8, 1-D.
 
     Returns:
-        ``(header, tensors, metadata)``: the raw header with its 8 bytes of length, views into
-        `data`, and the strings of ``__metadata__``.
+        ``(header, tensors, metadata)``: the raw header, beginning with the 8 bytes of its length; the tensors by name,
+        as views into `data`; and the strings of ``__metadata__``.
 
     Raises:
-        ContainerError: Anything that is not a well-formed safetensors file within bounds.
+        ContainerError: The file is not well-formed, or exceeds the bounds of this module.
     """
     header = check_header(data)
     entries = parse_json(bytes(header[8:]).rstrip(b" "), "header")
     metadata = entries.pop("__metadata__", {})
     texts = metadata.values() if isinstance(metadata, dict) else [None]
     if not all(isinstance(text, str) and "\0" not in text for text in texts):
-        raise ContainerError("strings", "something else", _AGAIN, tensor="__metadata__")
+        raise ContainerError("strings", "something else", DAMAGED, tensor="__metadata__")
     if len(entries) > MAX_TENSORS:
         raise ContainerError(f"at most {MAX_TENSORS} tensors", len(entries), "this is no VGG file")
     body = data[header.size :]
@@ -97,33 +98,35 @@ def split_file(data: Bytes) -> tuple[Bytes, dict[str, RawTensor], dict[str, str]
     for name, (dtype, shape, begin, end) in sorted(_entries(entries), key=lambda entry: entry[1][2:]):
         if begin != covered or end > body.size:
             raise ContainerError(
-                f"data from byte {covered} on, within {body.size}", f"{begin} to {end}", _AGAIN, tensor=name
+                f"data from byte {covered} on, within {body.size}", f"{begin} to {end}", DAMAGED, tensor=name
             )
         covered = end
         tensors[name] = RawTensor(dtype, shape, body[begin:end], end)
     if covered != body.size:
-        raise ContainerError(f"{covered} bytes of tensors", body.size, _AGAIN)
+        raise ContainerError(f"{covered} bytes of tensors", body.size, DAMAGED)
     return header, tensors, metadata
 
 
 def join_file(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str]) -> tuple[bytes, list[Bytes]]:
-    """Put a file together as safetensors' own writer does, with sorted metadata; see `split_file`.
+    """Join tensors and metadata into a file; the inverse of `split_file`.
+
+    The bytes are those of the safetensors package's own writer, except that the metadata is sorted.
 
     Args:
-        arrays: uint8 and float32, any memory order.
-        metadata: ASCII strings.
+        arrays: uint8 and float32 arrays by name, in any memory order.
+        metadata: ASCII strings by name.
 
     Returns:
-        ``(header, chunks)``: the header with its 8 bytes of length, and the data in order.
+        ``(header, chunks)``: the header, beginning with the 8 bytes of its length, and the data that follows it.
     """
     header: JsonObject = {"__metadata__": dict(sorted(metadata.items()))}
     chunks = []
     begin = 0
-    # the widest type first keeps every tensor aligned
+    # the widest types come first, which keeps every tensor aligned
     for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):
         array = np.ascontiguousarray(arrays[name])
         end = begin + array.nbytes
-        shape = list(arrays[name].shape)  # ascontiguousarray would make a scalar 1-D
+        shape = list(arrays[name].shape)  # ascontiguousarray turns a scalar into one dimension
         header[name] = {"dtype": _DTYPES[array.dtype.name], "shape": shape, "data_offsets": [begin, end]}
         chunks.append(array.reshape(-1).view(np.uint8))
         begin = end
@@ -133,39 +136,49 @@ def join_file(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str
 
 
 def parse_json(text: bytes, what: str) -> JsonObject:
-    """Parse a JSON object without the leniencies of `json`: no duplicate keys, NaN or negative zeros.
+    """Parse a JSON object more strictly than `json` does: without duplicate keys, NaN or negative integers.
+
+    Args:
+        text: The JSON, in UTF-8.
+        what: What an error calls the text.
 
     Raises:
-        ContainerError: Anything else than one strict JSON object.
+        ContainerError: The text is anything but one strict JSON object.
     """
     try:
         value = json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_int=_count, parse_constant=_no_constant
         )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # escapes may make half a character
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # fails where an escape stands for half a character
     except (ValueError, RecursionError) as error:
-        raise ContainerError("JSON in UTF-8", f"{error}", _AGAIN, tensor=what) from None
+        raise ContainerError("JSON in UTF-8", f"{error}", DAMAGED, tensor=what) from None
     if not isinstance(value, dict):
-        raise ContainerError("a JSON object", type(value).__name__, _AGAIN, tensor=what)
+        raise ContainerError("a JSON object", type(value).__name__, DAMAGED, tensor=what)
     return value
 
 
 def is_count(value: object, below: int = 2**63) -> bool:
-    """Whether a JSON value is a whole number from 0 up; ``true`` is none."""
+    """Whether a JSON value is a whole number from 0 up and below `below`; ``true`` does not count as one."""
     return type(value) is int and 0 <= value < below
 
 
 def check_header(data: Bytes) -> Bytes:
-    """The header with its 8 bytes of length, if the file begins as a safetensors file does.
+    """Find the header of a file, without parsing it.
+
+    Args:
+        data: The file: uint8, 1-D. Only its header needs to be filled in.
+
+    Returns:
+        The header, beginning with the 8 bytes of its length.
 
     Raises:
-        ContainerError: It does not.
+        ContainerError: The file does not begin as a safetensors file does.
     """
     start = bytes(data[:64])
     if start.startswith(b"version https://git-lfs"):
         raise ContainerError("weights", "a git-LFS pointer", "run git lfs pull")
     if data.size < 8:
-        raise ContainerError("a safetensors file", f"{data.size} bytes", _AGAIN)
+        raise ContainerError("a safetensors file", f"{data.size} bytes", DAMAGED)
     length = struct.unpack("<Q", start[:8])[0]
     if not 2 <= length <= min(MAX_HEADER_BYTES, data.size - 8) or start[8:9] != b"{":
         raise ContainerError("a safetensors file", _looks_like(start, length, data.size), "check the path")
@@ -191,22 +204,22 @@ def _entries(entries: JsonObject) -> Iterator[tuple[str, tuple[str, tuple[int, .
     for name, entry in entries.items():
         with located(tensor=name):
             if not name.isprintable() or not name:
-                raise ContainerError("a printable name", "something else", _AGAIN)
+                raise ContainerError("a printable name", "something else", DAMAGED)
             if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-                raise ContainerError("dtype, shape and data_offsets", "other fields", _AGAIN)
+                raise ContainerError("dtype, shape and data_offsets", "other fields", DAMAGED)
             dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
             if not isinstance(dtype, str) or dtype not in _ITEM_SIZES:
-                raise ContainerError("a known element type", dtype, _AGAIN)
+                raise ContainerError("a known element type", dtype, DAMAGED)
             if not isinstance(shape, list) or len(shape) > MAX_RANK or not all(map(is_count, shape)):
-                raise ContainerError(f"a shape of rank {MAX_RANK} at most", shape, _AGAIN)
+                raise ContainerError(f"a shape of rank {MAX_RANK} at most", shape, DAMAGED)
             if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(is_count, offsets)):
-                raise ContainerError("two offsets", offsets, _AGAIN)
+                raise ContainerError("two offsets", offsets, DAMAGED)
             elements = math.prod(shape)
             if elements > MAX_ELEMENTS:
                 raise ContainerError(f"at most {MAX_ELEMENTS} elements", elements, "this is no VGG file")
             if offsets[1] - offsets[0] != elements * _ITEM_SIZES[dtype]:
                 raise ContainerError(
-                    f"{elements * _ITEM_SIZES[dtype]} bytes for {dtype} {shape}", offsets[1] - offsets[0], _AGAIN
+                    f"{elements * _ITEM_SIZES[dtype]} bytes for {dtype} {shape}", offsets[1] - offsets[0], DAMAGED
                 )
             yield name, (dtype, tuple(shape), offsets[0], offsets[1])
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from vggquant.errors import OptionError, SourceError, located, require_one_of
 from vggquant.files.container import KEY, from_bytes
+from vggquant.files.disk import Bytes, PathLike, read_file, sha256
 from vggquant.files.hdf5_files import is_h5, read_h5
+from vggquant.files.known_files import PUBLISHED, PublishedFile
 from vggquant.files.layouts import LAYOUTS, Layout, LayoutReading, read_layout, read_network
-from vggquant.files.published import PUBLISHED, PublishedFile
 from vggquant.files.safetensors import check_header, parse_json
-from vggquant.files.storage import Bytes, PathLike, read_file, sha256
 from vggquant.files.tensors import WeightFile, read_safetensors
 from vggquant.files.torch_files import is_torch, read_torch
 from vggquant.files.weights import Provenance, Weights

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from vggquant.files.disk import Bytes, Chunk
 from vggquant.files.safetensors import join_file, split_file
-from vggquant.files.storage import Bytes, Chunk
 
 Array = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vggquant.errors import SourceError
-from vggquant.files.storage import Bytes, Chunk
+from vggquant.files.disk import Bytes, Chunk
 from vggquant.files.tensors import Array, SourceTensor, WeightFile
 
 SAFE_TORCH = (2, 10)  # before it, torch.load's weights_only could be broken out of: CVE-2026-24747

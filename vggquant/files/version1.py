@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from vggquant.codec.coding import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
+from vggquant.codec.bitstream import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError, located
 from vggquant.files.fields import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.coding import CODES_PER_BYTE, MAX_BITS, MIN_BITS, Coding, EncodedCodes, planes_size
+from vggquant.codec.bitstream import CODES_PER_BYTE, MAX_BITS, MIN_BITS, Coding, EncodedCodes, planes_size
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError
 from vggquant.files.fields import (

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vggquant.codec.coding import MAX_BITS, PLANES, EncodedCodes, decode_codes
+from vggquant.codec.bitstream import MAX_BITS, PLANES, EncodedCodes, decode_codes
 from vggquant.codec.palette import PalettizedTensor, dequantize, look_up
 from vggquant.errors import DAMAGED, ContainerError, located, require_one_of
 from vggquant.files.container import read
+from vggquant.files.disk import PathLike
 from vggquant.files.layouts import LAYOUTS, Layout, tensor_names
 from vggquant.files.sources import resolve
-from vggquant.files.storage import PathLike
 from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.half import FLOAT16_MAX

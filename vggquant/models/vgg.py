@@ -31,8 +31,8 @@ class VGG(nn.Module):
     In float16, activations can exceed the largest number that the type holds, 65,504, and the entries of their Gram
     matrices do. Each convolution therefore works on activations divided by a power of two, chosen on generated
     pictures to keep them far below that limit; gradients are scaled in the same way on their way back. The features
-    that you get are in float32 and no longer divided. All of this is set up here, for a `state` of float16: choose the
-    type when you load the model, because ``.half()`` on an existing one changes the weights alone.
+    that you get are in float32 and no longer divided. All of this is set up here, for a `state` of float16. So choose
+    the type when you load the model, because ``.half()`` on an existing model sets up none of it.
 
     Args:
         state: Weights (OIHW) and biases by name, ``conv1_1.weight``, ``conv1_1.bias``, …, all of

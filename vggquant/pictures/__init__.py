@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vggquant.lazy import offer
+from vggquant.lazy_imports import offer
 
 if TYPE_CHECKING:
     from vggquant.pictures.files import Picture, read_picture, write_picture

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import PictureError, located
-from vggquant.files.storage import PathLike, read_file, write_file
+from vggquant.files.disk import PathLike, read_file, write_file
 from vggquant.pictures.colors import luminance
 
 if TYPE_CHECKING:

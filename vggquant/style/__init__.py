@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vggquant.lazy import offer
+from vggquant.lazy_imports import offer
 
 if TYPE_CHECKING:
     from vggquant.style.losses import ContentLoss, StyleLoss, TotalVariationLoss

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError, located
+from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import resolve
-from vggquant.files.storage import PathLike, read_file, sha256
 from vggquant.pictures.files import Picture, read_mask, read_picture
 from vggquant.style.checks import check_mask
 from vggquant.style.options import PIXELS

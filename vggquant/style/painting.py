@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vggquant.errors import OptionError, located
-from vggquant.files.storage import PathLike, check_output, make_folder
+from vggquant.files.disk import PathLike, check_output, make_folder
 from vggquant.models.devices import require_device
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
 from vggquant.style.checks import check_options, check_scales
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
+from vggquant.style.loading import deterministic_algorithms, load_network, place
 from vggquant.style.memory import memory_per_pixel, require_memory
-from vggquant.style.network import deterministic_algorithms, load_network, place
 from vggquant.style.options import PIXELS, StyleOptions
 from vggquant.style.resuming import Record, make_record
 from vggquant.style.scales import size_of

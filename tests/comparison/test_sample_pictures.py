@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.conftest import natural_picture
 from vggquant import compare
-from vggquant.comparison.pictures import PIXELS_PER_PICTURE, SCIKIT_IMAGE, named_pictures, painting_sources
+from vggquant.comparison.sample_pictures import PIXELS_PER_PICTURE, SCIKIT_IMAGE, named_pictures, painting_sources
 from vggquant.errors import OptionError, PictureError
 
 

@@ -1,4 +1,4 @@
-"""Writers that fail or are killed at every call, readers during replacements, threads, forks."""
+"""What becomes of files when writers fail or are killed, readers meet a replacement, and many load at once."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ import pytest
 
 from tests.conftest import GOLDEN
 from vggquant.errors import StorageError, VggQuantError
-from vggquant.files import storage
 from vggquant.files.container import read
-from vggquant.files.storage import read_file, write_file
+from vggquant.files.disk import HEAD_BYTES, Bytes, read_file, write_file
 from vggquant.models.load import load_quantized_vgg
 from vggquant.packing.packer import pack
 
+ROOT = Path(__file__).parents[2]
 OLD, NEW = GOLDEN / "planes-1.safetensors", GOLDEN / "planes-8.safetensors"
 CALLS = ("open", "chmod", "fsync", "link", "replace", "unlink", "close")
 
-# a writer whose N-th system call, whatever it is, fails or is its last
+# a writer that fails, or is killed, at its N-th system call, whichever that is
 WRITER = f"""
 import builtins, errno, io, os, signal, sys
 from vggquant.packing.packer import pack
-import vggquant.files.storage as storage
+from vggquant.files import disk
 
 path, number, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 made = 0
@@ -52,7 +52,7 @@ class File(io.FileIO):
 def opened(file, mode, **options):
     return File(file, "x") if mode == "xb" else open(file, mode, **options)
 
-storage.open = counted(opened)
+disk.open = counted(opened)
 for name in {CALLS!r}:
     setattr(os, name, counted(getattr(os, name)))
 try:
@@ -66,9 +66,9 @@ finally:
 
 
 def write_with_fault(path: Path, number: int, how: str) -> int:
-    """Exit status of a writer; minus the signal that ended it."""
+    """Exit status of a writer, or minus the signal that ended it."""
     command = [sys.executable, "-c", WRITER, str(path), str(number), how]
-    return subprocess.run(command, capture_output=True, cwd=Path(__file__).parent.parent, check=False).returncode
+    return subprocess.run(command, capture_output=True, cwd=ROOT, check=False).returncode
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_the_old_file_or_the_new_one_after_a_fault_anywhere(how: str, tmp_path: 
         assert status == (1 if how == "fail" else -signal.Signals[how]), number
         if how in ("fail", "SIGINT"):
             assert left == [], number
-        for name in left:  # as if a minute had passed
+        for name in left:  # pretend that a minute has passed
             os.utime(tmp_path / name, (1, 1))
     else:
         pytest.fail("the writer never came to its end")
@@ -258,17 +258,14 @@ def test_bytes_do_not_depend_on_hash_seeds_or_threads(seed: str, tmp_path: Path,
         assert out.read_bytes() == new_bytes
 
 
-def test_a_file_replaced_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Opened once, it is read as it was."""
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(OLD.read_bytes())
-    original = storage._fill
+def test_a_file_replaced_while_it_is_read_is_read_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    old, new = b"o" * 3 * HEAD_BYTES, b"n" * 3 * HEAD_BYTES
+    path.write_bytes(old)
 
-    def meanwhile(file: Any, part: storage.Bytes) -> bool:
-        write_file(path, [NEW.read_bytes()], force=True)
-        return original(file, part)
+    def replace_it(data: Bytes) -> int:
+        write_file(path, [new], force=True)
+        return data.size
 
-    monkeypatch.setattr(storage, "_fill", meanwhile)
-    assert read_file(path).tobytes() == OLD.read_bytes()
-    monkeypatch.undo()
-    assert path.read_bytes() == NEW.read_bytes()
+    assert read_file(path, replace_it).tobytes() == old
+    assert path.read_bytes() == new

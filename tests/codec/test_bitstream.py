@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import math
+import tracemalloc
+import zlib
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,10 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import reference
-from vggquant.codec.coding import CODES_PER_BYTE, PLANES, Coding, EncodedCodes, decode_codes, encode_codes, planes_size
+from vggquant.codec.bitstream import Coding, EncodedCodes, decode_codes, encode_codes, planes_size, require_bits
 from vggquant.errors import ContainerError, OptionError
 
 WIDTHS = st.integers(1, 8)
+
+
+def deflated(data: bytes) -> npt.NDArray[np.uint8]:
+    """A raw deflate stream."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
+    return np.frombuffer(compressor.compress(data) + compressor.flush(), np.uint8)
 
 
 @st.composite
@@ -28,19 +38,31 @@ def test_codes_come_back_and_equal_the_slow_decoder(case: tuple[list[int], int],
     assert reference.decode(encoded.stream.tobytes(), len(codes), bits, encoded.codes_per_byte) == codes
 
 
-@given(st.integers(1, 8), st.data())
+@given(WIDTHS, st.data())
 @settings(max_examples=200, deadline=None)
-def test_every_grouping_of_huffman_comes_back(bits: int, data: st.DataObject) -> None:
-    # skewed, so that deflate is always the smaller
+def test_huffman_makes_skewed_codes_smaller_and_gives_them_back(bits: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(300, 600))
     codes = np.zeros(count, np.uint8)
     codes[:: data.draw(st.integers(17, 60))] = data.draw(st.integers(0, 2**bits - 1))
     encoded = encode_codes(codes, bits, "huffman")
     assert encoded.coding == "huffman"
-    assert encoded.codes_per_byte in CODES_PER_BYTE[bits]
-    assert encoded.stream.size < planes_size(count, bits)
+    assert encoded.stream.size < encode_codes(codes, bits, "planes").stream.size
     assert np.array_equal(decode_codes(encoded), codes)
     assert reference.decode(encoded.stream.tobytes(), count, bits, encoded.codes_per_byte) == codes.tolist()
+
+
+GROUPINGS = [(bits, together) for bits in range(1, 9) for together in (1, 2, 4, 8) if together * bits <= 8]
+
+
+@pytest.mark.parametrize(("bits", "together"), GROUPINGS)
+def test_every_grouping_of_huffman_is_read(bits: int, together: int) -> None:
+    codes = np.random.default_rng(bits).integers(0, 2**bits, 37).tolist()
+    size = math.ceil(len(codes) / together)
+    data = bytearray(size)
+    for index, code in enumerate(codes):
+        data[index % size] |= code << (index // size * bits)
+    encoded = EncodedCodes(deflated(bytes(data)), len(codes), bits, "huffman", together)
+    assert decode_codes(encoded).tolist() == codes
 
 
 def test_low_entropy_puts_more_codes_to_a_byte() -> None:
@@ -63,7 +85,7 @@ def test_golden_bytes_worked_out_by_hand(bits: int, codes: list[int], stream: st
     assert encode_codes(np.array(codes, np.uint8), bits).stream.tobytes().hex(" ") == stream
 
 
-@pytest.mark.parametrize("bits", PLANES)
+@pytest.mark.parametrize("bits", range(1, 9))
 def test_a_stream_of_another_length_is_refused(bits: int) -> None:
     encoded = encode_codes(np.zeros(37, np.uint8), bits)
     for stream in (encoded.stream[:-1], np.append(encoded.stream, np.uint8(0))):
@@ -97,20 +119,12 @@ def test_damaged_deflate_is_refused() -> None:
 
 
 def test_unused_bits_of_a_deflated_byte_must_be_zero() -> None:
-    import zlib
-
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
-    stream = np.frombuffer(compressor.compress(b"\x80" * 40) + compressor.flush(), np.uint8)
     with pytest.raises(ContainerError, match="unused bits"):
-        decode_codes(EncodedCodes(stream, 80, 3, "huffman", 2))
+        decode_codes(EncodedCodes(deflated(b"\x80" * 40), 80, 3, "huffman", 2))
 
 
 def test_a_bomb_takes_no_more_memory_than_its_codes() -> None:
-    import tracemalloc
-    import zlib
-
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
-    stream = np.frombuffer(compressor.compress(bytes(50_000_000)) + compressor.flush(), np.uint8)
+    stream = deflated(bytes(50_000_000))
     tracemalloc.start()
     with pytest.raises(ContainerError, match="runs on"):
         decode_codes(EncodedCodes(stream, 10_000, 8, "huffman", 1))
@@ -125,6 +139,20 @@ def test_a_bomb_takes_no_more_memory_than_its_codes() -> None:
 def test_unknown_options_are_refused(bits: int, coding: Coding, match: str) -> None:
     with pytest.raises(OptionError, match=match):
         encode_codes(np.zeros(8, np.uint8), bits, coding)
+
+
+@pytest.mark.parametrize("bits", [0, 9, -1, 2.5, "4", None])
+def test_widths_out_of_range_are_refused(bits: int) -> None:
+    with pytest.raises(OptionError) as caught:
+        require_bits(bits)
+    assert str(caught.value) == f"bits: expected a width from 1 to 8, got {bits}; choose one of these"
+
+
+@given(WIDTHS, st.integers(1, 500))
+@settings(deadline=None)
+def test_the_size_of_planes_is_known_beforehand(bits: int, count: int) -> None:
+    require_bits(bits)
+    assert encode_codes(np.zeros(count, np.uint8), bits).stream.size == planes_size(count, bits)
 
 
 def test_a_code_beyond_its_width_is_refused() -> None:

@@ -1,4 +1,7 @@
-"""Regular files ↔ bytes: reads whole, writes atomically; knows nothing of what the bytes mean."""
+"""Reads whole files and writes them atomically, so that no fault leaves half a file behind.
+
+Only regular files are read or replaced. What their bytes mean is left to the other modules of `files`.
+"""
 
 from __future__ import annotations
 
@@ -27,28 +30,29 @@ Bytes = npt.NDArray[np.uint8]
 Chunk = bytes | Bytes
 PathLike = str | os.PathLike[str]
 
-HEAD_BYTES = 2**16  # more than a packed file's header
-_PREFIX, _SUFFIX = ".vggquant-", ".tmp"  # of temporary files
-_STALE = 60.0  # seconds
+HEAD_BYTES = 2**16  # longer than the header of a packed file
 MAX_FILE_BYTES = 5 * 2**28  # a full VGG-19 with its classifier in float64 takes 1.15 GB
+_PREFIX, _SUFFIX = ".vggquant-", ".tmp"  # of the names of temporary files
+_STALE = 60.0  # seconds after which a temporary file may be one that a killed writer left behind
 
 
 def read_file(path: PathLike, needed: Callable[[Bytes], int] | None = None) -> Bytes:
     """Read a regular file.
 
-    Opened once and never mapped, so that a file replaced meanwhile is read as it was, and a FIFO or
-    device cannot block.
+    The file is opened once and never memory-mapped, so that one that is replaced in the meantime is still read as it
+    was. A FIFO or a device is refused without waiting for it.
 
     Args:
         path: Which file.
-        needed: Given the file with its first `HEAD_BYTES` filled in, tells how many bytes must be;
-            all if not given. The rest is of the right length, but not filled in.
+        needed: Receives the bytes after the first `HEAD_BYTES` are read, and returns how many must be read in all.
+            By default, the whole file is read.
 
     Returns:
-        uint8, 1-D, as long as the file.
+        uint8, 1-D, as long as the file. Bytes that were not needed are there, but hold anything.
 
     Raises:
-        StorageError: Missing, not permitted, not a regular file, over 1.25 GiB, or changed while read.
+        StorageError: The file is missing, may not be read, is not a regular file, is larger than 1.25 GiB, or changed
+            while it was read.
     """
     with _reported(path, "a readable file"):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -72,7 +76,7 @@ def read_file(path: PathLike, needed: Callable[[Bytes], int] | None = None) -> B
 
 
 def _fill(file: io.FileIO, part: Bytes) -> bool:
-    """Read a whole part; whether the file was long enough."""
+    """Fill a part of a file's bytes; false if the file ended early."""
     view = part.data
     while len(view) and (count := file.readinto(view)):
         view = view[count:]
@@ -80,16 +84,16 @@ def _fill(file: io.FileIO, part: Bytes) -> bool:
 
 
 def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = ()) -> None:
-    """Refuse an output early, before any work is done for it.
+    """Check early that an output can be written, before any work is done for it.
 
     Args:
         path: Where the output will go.
         force: Whether an existing file may be replaced.
-        sources: Files being read, none of which the output may be.
+        sources: Files that are read; the output may be none of them.
 
     Raises:
-        StorageError: The folder is missing, the file exists without `force`, is not a regular file,
-            or is a source.
+        StorageError: The folder is missing or cannot be written to, or the output exists and `force` is false, is not
+            a regular file, or is one of the sources.
     """
     with _reported(path, "a writable place"):
         folder, name = os.path.split(os.fspath(path))
@@ -111,17 +115,22 @@ def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = (
 
 
 def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) -> int:
-    """Write a file so that it is either the old one or the whole new one.
+    """Write a file atomically: whatever happens, `path` holds either the old file or the whole new one.
 
-    A temporary file in the same folder is written, flushed to disk and renamed; then the folder is
-    flushed. The mode of an existing file is kept, and a symbolic link is followed, not replaced.
-    Temporary files that killed writers left there are swept away.
+    The bytes are written to a temporary file in the same folder, which is flushed to disk and renamed. Then the folder
+    is flushed. An existing file keeps its mode, and a symbolic link is followed rather than replaced. Temporary files
+    that killed writers left in the folder are removed.
+
+    Args:
+        path: Where the file goes.
+        chunks: The bytes, one chunk after the other.
+        force: Whether an existing file may be replaced.
 
     Returns:
-        Bytes written.
+        Number of bytes written.
 
     Raises:
-        StorageError: As `check_output`; or the system refused a write, with the old file intact.
+        StorageError: `check_output` refuses the path, or the system refused a write; then the old file is intact.
     """
     check_output(path, force=force)
     target = Path(os.path.realpath(path))
@@ -139,9 +148,9 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
                         view = view[file.write(view) :]
                 size = file.tell()
                 os.fsync(file.fileno())
-                if fcntl is not None:  # renamed while locked, lest it be swept
+                if fcntl is not None:  # while the file is locked, so that no other writer removes it
                     _put_in_place(temporary, target, force=force)
-            if fcntl is None:  # where an open file cannot be renamed
+            if fcntl is None:  # Windows cannot rename an open file
                 _put_in_place(temporary, target, force=force)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -152,7 +161,7 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
 
 
 def _lock(file: io.FileIO) -> bool:
-    """Hold a temporary file, as long as it is open; false if somebody else does."""
+    """Lock a temporary file for as long as it is open; false if another process holds it."""
     if fcntl is None:
         return False
     try:
@@ -163,11 +172,11 @@ def _lock(file: io.FileIO) -> bool:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed, never one that a live writer holds."""
+    """Remove the temporary files that killed writers left behind, but never one that a live writer holds."""
     for stale in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
             status = stale.lstat()
-            # a new one may not be locked yet
+            # a young one may belong to a writer that has not locked it yet
             if not stat.S_ISREG(status.st_mode) or time.time() - status.st_mtime < _STALE:
                 continue
             with open(stale, "rb", buffering=0) as file:
@@ -176,13 +185,13 @@ def _sweep(folder: Path) -> None:
 
 
 def _put_in_place(temporary: Path, target: Path, *, force: bool) -> None:
-    if not force:  # a file that came up meanwhile is not ours to replace, which a link cannot do
+    if not force:  # a link, unlike a rename, cannot replace a file that somebody else has made in the meantime
         try:
             os.link(temporary, target)
         except FileExistsError:
             cure = "choose another name or pass --force"
             raise StorageError("a new file", "one that came up meanwhile", cure, path=target) from None
-        except OSError:  # a file system without links
+        except OSError:  # some file systems have no links
             pass
         else:
             temporary.unlink()
@@ -191,7 +200,7 @@ def _put_in_place(temporary: Path, target: Path, *, force: bool) -> None:
 
 
 def make_folder(path: PathLike) -> None:
-    """Make a folder and those above it, where they are missing.
+    """Make a folder, and those above it, if they are missing.
 
     Raises:
         StorageError: A file is in the way, or the system refuses.
@@ -201,7 +210,7 @@ def make_folder(path: PathLike) -> None:
 
 
 def sha256(*chunks: Chunk) -> str:
-    """SHA-256 of bytes, one chunk after the other, in lower-case hexadecimal."""
+    """SHA-256 of some chunks, one after the other, in lower-case hexadecimal."""
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk.data if isinstance(chunk, np.ndarray) else chunk)
@@ -209,7 +218,7 @@ def sha256(*chunks: Chunk) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # where a folder cannot be opened
+    if os.name != "posix":  # elsewhere, a folder cannot be opened
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -219,7 +228,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
-            raise  # but the file is in place where a folder may not be read, or does not flush
+            raise  # the others mean that this folder may not be read or cannot be flushed; the file is in place
 
 
 def _require_regular(path: PathLike, status: os.stat_result) -> None:
@@ -230,8 +239,9 @@ def _require_regular(path: PathLike, status: os.stat_result) -> None:
 
 @contextlib.contextmanager
 def _reported(path: PathLike, expected: str) -> Iterator[None]:
+    """Turn what the operating system raises into a `StorageError` about `path`."""
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError if there is a NUL in the name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise StorageError(expected, reason, "check the path and its permissions", path=path) from None

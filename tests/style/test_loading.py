@@ -12,7 +12,7 @@ from vggquant import load_quantized_vgg, pack
 from vggquant.errors import ContainerError, OptionError, PictureError, SourceError, StorageError
 from vggquant.files.container import read, read_outline
 from vggquant.networks.vgg import ARCHITECTURES, LAYERS
-from vggquant.style.network import deterministic_algorithms, load_network, place
+from vggquant.style.loading import deterministic_algorithms, load_network, place
 
 SMALL = GOLDEN / "planes-4.safetensors"
 

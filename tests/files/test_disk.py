@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from vggquant.errors import StorageError
-from vggquant.files import storage
-from vggquant.files.storage import check_output, read_file, write_file
+from vggquant.files import disk
+from vggquant.files.disk import check_output, read_file, write_file
 
 
 def test_bytes_come_back(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_devices_are_refused() -> None:
 
 def test_huge_files_are_refused_unread(tmp_path: Path) -> None:
     with (tmp_path / "x").open("wb") as file:
-        file.truncate(storage.MAX_FILE_BYTES + 1)
+        file.truncate(disk.MAX_FILE_BYTES + 1)
     with pytest.raises(StorageError, match="at most 1342177280"):
         read_file(tmp_path / "x")
 

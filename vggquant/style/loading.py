@@ -13,8 +13,8 @@ import torch
 
 from vggquant.errors import OptionError, SourceError, located
 from vggquant.files.container import read_outline
+from vggquant.files.disk import PathLike
 from vggquant.files.sources import resolve
-from vggquant.files.storage import PathLike
 from vggquant.models.devices import require_device
 from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG, Pooling
