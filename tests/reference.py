@@ -109,7 +109,7 @@ def look_up(
     codes: list[int], codebook: npt.NDArray[np.float32], shape: Any, scale: npt.NDArray[np.float32] | None
 ) -> npt.NDArray[np.float32]:
     """Weights of codes, one by one."""
-    weight = np.array([codebook[code] for code in codes], np.float32).reshape(shape)
+    weight: npt.NDArray[np.float32] = np.array([codebook[code] for code in codes], np.float32).reshape(shape)
     if scale is None:
         return weight
     scaled: npt.NDArray[np.float32] = np.stack([row * factor for row, factor in zip(weight, scale, strict=True)])

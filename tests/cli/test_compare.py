@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import run
-from vggquant.comparison import study
+from vggquant.comparison import sample_pictures, study
 from vggquant.style.options import StyleOptions
 
 

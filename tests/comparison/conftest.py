@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from vggquant.comparison import measuring, pictures, study
+from vggquant.comparison import measuring, study
 from vggquant.comparison.study import Comparison, compare
 from vggquant.style.options import StyleOptions
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Measure on two small pictures, and paint for two steps."""
-    patch.setattr(pictures, "PIXELS_PER_PICTURE", 64 * 64)
-    patch.setattr(pictures, "GENERATED", 2)
+    patch.setattr(sample_pictures, "PIXELS_PER_PICTURE", 64 * 64)
+    patch.setattr(sample_pictures, "GENERATED", 2)
     patch.setattr(study, "TRANSFER", StyleOptions(steps=2))
     patch.setattr(measuring, "LOADS", 1)
 
