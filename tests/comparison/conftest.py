@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vggquant.comparison import measuring, study
+from vggquant.comparison import measuring, sample_pictures, study
 from vggquant.comparison.study import Comparison, compare
 from vggquant.style.options import StyleOptions
 
