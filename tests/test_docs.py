@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -107,9 +108,10 @@ def test_the_readmes_python_is_valid_and_its_names_exist(kind: str) -> None:
 
 def test_the_readmes_commands_exist() -> None:
     lines = re.findall(r"^vggquant [a-z]+ (?:[A-Z]{4}|vgg19).*", README, re.MULTILINE)
-    assert {line.split()[1] for line in lines} == set(cli.cli.commands)
+    assert {line.split()[1] for line in lines} == set(cli.COMMANDS)
     for line in lines:
-        command = cli.cli.commands[line.split()[1]]
+        command = cli.cli.get_command(click.Context(cli.cli), line.split()[1])
+        assert command is not None
         options = {option for parameter in command.params for option in parameter.opts}
         for option in re.findall(r"(?<=\s)-{1,2}[a-z-]+", line.partition("#")[0]):
             assert option in options, line

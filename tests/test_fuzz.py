@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from tests import fuzz
+from tests.conftest import Floats
+from vggquant.codec.palette import PalettizedTensor
 
 
 def test_mutants_are_refused_or_read_as_the_slow_decoder_says() -> None:
@@ -25,5 +27,8 @@ def test_what_failed_once(path: object) -> None:
 
 
 def test_a_decoder_that_errs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuzz, "dequantize", lambda tensor: tensor.codebook[:1].repeat(tensor.codes.count))
+    def wrong(tensor: PalettizedTensor) -> Floats:
+        return tensor.codebook[:1].repeat(tensor.codes.count).reshape(tensor.shape)
+
+    monkeypatch.setattr("vggquant.files.weights.dequantize", wrong)
     assert fuzz.try_range(0, range(400), keep=False)["wrong"]

@@ -1,31 +1,35 @@
-"""The `vggquant` command group: registers the commands, and ends every failure in one line and an exit code.
+"""The `vggquant` command group: finds the commands, and ends every failure in one line and an exit code.
 
-What each command does is left to its own module.
+What each command does is left to its own module, which is imported only when the command is asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import sys
 from typing import Any
 
 import click
 
-from vggquant.cli.compare import compare
-from vggquant.cli.info import info
 from vggquant.cli.output import echo
-from vggquant.cli.pack import pack
-from vggquant.cli.stylize import stylize
-from vggquant.cli.unpack import unpack
-from vggquant.cli.verify import verify
 from vggquant.errors import OptionError, VggQuantError
 
-COMMANDS = (pack, unpack, info, verify, compare, stylize)
+COMMANDS = ("compare", "info", "pack", "stylize", "unpack", "verify")  # each a module here, and a function in it
 REFUSED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
 
 
 class OneLineErrors(click.Group):
     """A command group that reports each failure in one line, without a traceback, and exits with its code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"vggquant.cli.{name}"), name)
+        return command
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         got = "a closed one"
@@ -66,10 +70,6 @@ def cli() -> None:
 
     Wherever a packed FILE or a SOURCE is asked for, the word vgg19 means the embedded VGG-19.
     """
-
-
-for command in COMMANDS:
-    cli.add_command(command)
 
 
 def main() -> None:

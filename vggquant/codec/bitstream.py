@@ -74,6 +74,16 @@ def require_bits(bits: int) -> None:
         raise OptionError(f"a width from {MIN_BITS} to {MAX_BITS}", bits, "choose one of these", tensor="bits")
 
 
+def require_coding(coding: str) -> None:
+    """Refuse a coding that is not known.
+
+    Raises:
+        OptionError: `coding` is none of `CODINGS`.
+    """
+    if coding not in CODINGS:
+        raise OptionError("planes or huffman", coding, "choose one of these", tensor="coding")
+
+
 def encode_codes(codes: npt.ArrayLike, bits: int, coding: Coding = "planes") -> EncodedCodes:
     """Lay codes down as bytes. `decode_codes` reads them back.
 
@@ -87,8 +97,7 @@ def encode_codes(codes: npt.ArrayLike, bits: int, coding: Coding = "planes") -> 
     """
     flat = np.ascontiguousarray(codes, dtype=np.uint8).reshape(-1)
     require_bits(bits)
-    if coding not in CODINGS:
-        raise OptionError("planes or huffman", coding, "choose one of these", tensor="coding")
+    require_coding(coding)
     if flat.size and int(flat.max()) >> bits:
         raise OptionError(f"codes below {1 << bits}", int(flat.max()), "choose a larger width", tensor="codes")
     planes = EncodedCodes(_join_planes(flat, bits), flat.size, bits, "planes")

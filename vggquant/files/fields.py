@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vggquant.codec.bitstream import CODES_PER_BYTE, MAX_BITS, MIN_BITS
 from vggquant.errors import DAMAGED, ContainerError
-from vggquant.files.safetensors import JsonObject, RawTensor
+from vggquant.files.safetensors import JsonObject, RawTensor, is_count
 from vggquant.files.weights import Weights
 
 Array = npt.NDArray[Any]
@@ -85,6 +86,19 @@ def require_fields(found: Mapping[str, Any], expected: Collection[str], version:
     differing = sorted(set(found) ^ set(expected))
     if differing:
         raise ContainerError(f"the fields of version {version}", ", ".join(differing), DAMAGED, tensor=name)
+
+
+def require_bits(entry: Mapping[str, Any], within: str) -> None:
+    """Refuse an entry whose width is not a whole number that codes can have."""
+    bits = entry.get("bits")
+    accepted = is_count(bits, MAX_BITS + 1) and bits != 0
+    require(entry, "bits", f"an integer from {MIN_BITS} to {MAX_BITS}", accepted, within)
+
+
+def require_codes_per_byte(entry: Mapping[str, Any], within: str) -> None:
+    """Refuse a number of codes in a byte that the width of an entry does not allow."""
+    per_byte, allowed = entry.get("codes_per_byte"), CODES_PER_BYTE[entry["bits"]]
+    require(entry, "codes_per_byte", f"one of {allowed}", is_count(per_byte) and per_byte in allowed, within)
 
 
 def require_credits(metadata: JsonObject) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from vggquant.codec.bitstream import CODES_PER_BYTE, CODINGS, MAX_BITS, MIN_BITS, EncodedCodes, planes_size
+from vggquant.codec.bitstream import CODINGS, MAX_BITS, EncodedCodes, planes_size
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError, located
 from vggquant.files.fields import (
@@ -23,6 +23,8 @@ from vggquant.files.fields import (
     is_one_of,
     is_text,
     require,
+    require_bits,
+    require_codes_per_byte,
     require_credits,
     require_fields,
     require_shape,
@@ -190,13 +192,12 @@ def _check_entry(convolution: Convolution, entry: Any) -> None:
     if type(entry) is not dict:
         raise ContainerError("an entry", type(entry).__name__, DAMAGED)
     fields = _ENTRY
-    bits, coding, crc, sqnr = (entry.get(key) for key in ("bits", "coding", "crc32", "sqnr_db"))
-    check("bits", f"an integer from {MIN_BITS} to {MAX_BITS}", is_count(bits, MAX_BITS + 1) and bits != 0)
+    coding, crc, sqnr = (entry.get(key) for key in ("coding", "crc32", "sqnr_db"))
+    require_bits(entry, f"{convolution.name}.")
     check("coding", "planes or huffman", is_one_of(coding, CODINGS))
     if coding == "huffman":
         fields = fields | {"codes_per_byte"}
-        per_byte, allowed = entry.get("codes_per_byte"), CODES_PER_BYTE[int(bits or 0)]
-        check("codes_per_byte", f"one of {allowed}", is_count(per_byte) and per_byte in allowed)
+        require_codes_per_byte(entry, f"{convolution.name}.")
     require_fields(entry, fields, VERSION, None)
     check("crc32", HEX32, is_hex(crc, 8))
     shape = list(convolution.shape)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.bitstream import CODES_PER_BYTE, MAX_BITS, MIN_BITS, Coding, EncodedCodes, planes_size
+from vggquant.codec.bitstream import MAX_BITS, Coding, EncodedCodes, planes_size
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError
 from vggquant.files.fields import (
@@ -25,6 +25,8 @@ from vggquant.files.fields import (
     is_hex,
     is_text,
     require,
+    require_bits,
+    require_codes_per_byte,
     require_credits,
     require_fields,
     require_shape,
@@ -161,7 +163,7 @@ def _check_entry(spec: TensorSpec, entry: Any, codebooks: Sequence[int]) -> None
     fields = {"bits", "codebook"} | ({"bytes", "codes_per_byte"} if huffman else set())
     require_fields(entry, fields | (entry.keys() & {"scaled", "sqnr_db"}), VERSION, spec.name)
     bits = entry["bits"]
-    check("bits", f"an integer from {MIN_BITS} to {MAX_BITS}", is_count(bits, MAX_BITS + 1) and bits != 0)
+    require_bits(entry, f"{spec.name}.")
     check("codebook", f"an integer below {len(codebooks)}", is_count(entry["codebook"], len(codebooks)))
     expected = f"a codebook of at most {1 << bits} centroids"
     check("codebook", expected, codebooks[entry["codebook"]] <= 1 << bits)
@@ -171,10 +173,9 @@ def _check_entry(spec: TensorSpec, entry: Any, codebooks: Sequence[int]) -> None
         sqnr = entry["sqnr_db"]
         check("sqnr_db", "a number", type(sqnr) is float and math.isfinite(sqnr))
     if huffman:
-        per_byte, allowed = entry["codes_per_byte"], CODES_PER_BYTE[bits]
-        check("codes_per_byte", f"one of {allowed}", is_count(per_byte) and per_byte in allowed)
+        require_codes_per_byte(entry, f"{spec.name}.")
         # what a stream can expand to is bounded by its own length
-        least = math.ceil(math.ceil(spec.size / per_byte) / _SYMBOLS_PER_BYTE)
+        least = math.ceil(math.ceil(spec.size / entry["codes_per_byte"]) / _SYMBOLS_PER_BYTE)
         below = planes_size(spec.size, bits)  # huffman is written only where it is smaller
         size = entry["bytes"]
         check("bytes", f"an integer from {least}, below {below}", is_count(size, below) and size >= least)

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from vggquant.errors import OptionError, PictureError
+from vggquant.errors import OptionError, PictureError, require_one_of
 from vggquant.models.gradients import GradientScale
 from vggquant.models.half import find_exponents, find_peaks
 from vggquant.models.preprocessing import Preparation
@@ -60,13 +60,9 @@ class VGG(nn.Module):
         pooling: Pooling = "max",
     ) -> None:
         super().__init__()
-        for option, value, allowed in (
-            ("architecture", architecture, tuple(ARCHITECTURES)),
-            ("preprocessing", preprocessing, PREPROCESSINGS),
-            ("pooling", pooling, POOLINGS),
-        ):
-            if value not in allowed:
-                raise OptionError(f"one of {', '.join(allowed)}", value, "choose one of these", tensor=option)
+        require_one_of("architecture", architecture, ARCHITECTURES)
+        require_one_of("preprocessing", preprocessing, PREPROCESSINGS)
+        require_one_of("pooling", pooling, POOLINGS)
         self.architecture = ARCHITECTURES[architecture]
         self.preprocessing = preprocessing
         self.pooling = pooling

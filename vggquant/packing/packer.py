@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vggquant.codec.bitstream import CODINGS, Coding
+from vggquant.codec.bitstream import Coding, require_coding
 from vggquant.errors import ContainerError, OptionError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
@@ -91,8 +91,7 @@ def pack(
 def _check_options(bits: int | str | None, max_size: int | str | None, coding: Coding, jobs: int | None) -> None:
     if bits is not None and max_size is not None:
         raise OptionError("widths or a size", "both", "leave out --bits or --max-size", tensor="max-size")
-    if coding not in CODINGS:
-        raise OptionError("planes or huffman", coding, "choose one of these", tensor="coding")
+    require_coding(coding)
     if jobs is not None and jobs < 1:
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")
 

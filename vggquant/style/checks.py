@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vggquant.errors import OptionError, PictureError
+from vggquant.errors import OptionError, PictureError, require_one_of
 from vggquant.models.features import Features
 from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import side_needed
@@ -76,10 +76,10 @@ def check_options(options: StyleOptions, styles: int) -> None:
         raise OptionError("1 scale or more", options.scales, cure, tensor="scales")
     if not options.layers:
         raise OptionError("one layer or more", "none", "name a content layer or a style layer", tensor="layers")
-    _check_choice("optimizer", options.optimizer, OPTIMIZERS)
-    _check_choice("start", options.start, STARTS)
-    _check_choice("precision", options.precision, PRECISIONS)
-    _check_choice("preserve_color", options.preserve_color, PRESERVE_COLORS)
+    require_one_of("optimizer", options.optimizer, OPTIMIZERS)
+    require_one_of("start", options.start, STARTS)
+    require_one_of("precision", options.precision, PRECISIONS)
+    require_one_of("preserve_color", options.preserve_color, PRESERVE_COLORS)
     _check_weights(options)
 
 
@@ -114,11 +114,6 @@ def _check_layers(option: str, layers: object) -> None:
     if not isinstance(layers, Mapping):
         cure = "pass a dict such as {'relu4_2': None}, where None stands for the usual weight"
         raise OptionError("weights by layer", type(layers).__name__, cure, tensor=option)
-
-
-def _check_choice(option: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise OptionError(f"one of {', '.join(allowed)}", value, "choose one of these", tensor=option)
 
 
 def _check_weights(options: StyleOptions) -> None:
