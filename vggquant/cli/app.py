@@ -22,11 +22,8 @@ REFUSED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
 class OneLineErrors(click.Group):
     """A command group that reports each failure in one line, without a traceback, and exits with its code."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
+        if name not in self.commands:
             return None
         command: click.Command = getattr(importlib.import_module(f"vggquant.cli.{name}"), name)
         return command
@@ -63,7 +60,7 @@ class OneLineErrors(click.Group):
             ctx.exit(REFUSED)
 
 
-@click.group(cls=OneLineErrors)
+@click.group(cls=OneLineErrors, commands=[click.Command(name) for name in COMMANDS])  # names alone, see get_command
 @click.version_option(package_name="vggquant")
 def cli() -> None:
     """Small VGG files that load at once: pack, unpack, inspect and use quantized VGG weights.
