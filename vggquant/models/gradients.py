@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from vggquant.errors import OptionError
 
 PEAK = 64.0  # for the largest element of a gradient: far below 65,504, and farther above what float16 rounds to zero
 
@@ -25,8 +26,17 @@ class GradientScale:
         self._factor = torch.ones(())
 
     def enter(self, image: Tensor) -> Tensor:
-        """Begin the chain with a float32 input."""
-        entered: Tensor = _Enter.apply(image, self)  # type: ignore[no-untyped-call]
+        """Begin the chain with a float32 input.
+
+        Raises:
+            OptionError: A transform of torch.func is at work, such as `torch.func.grad` or `torch.func.vmap`.
+        """
+        try:
+            entered: Tensor = _Enter.apply(image, self)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:  # torch has no public way to ask before
+            if "functorch" not in str(error):
+                raise
+            raise _unsupported("a transform of torch.func") from None
         return entered
 
     def tap(self, activation: Tensor, factor: float | None) -> tuple[Tensor, Tensor]:
@@ -53,6 +63,16 @@ class GradientScale:
         return (gradient / self._factor).half()
 
 
+def _unsupported(what: str) -> OptionError:
+    return OptionError("first derivatives by backward or autograd.grad in float16", what, "load float32 or bfloat16")
+
+
+def _require_first_derivatives() -> None:
+    """Refuse ``create_graph=True``: the powers of two of one backward pass mean nothing to another."""
+    if torch.is_grad_enabled():
+        raise _unsupported("second derivatives")
+
+
 class _Enter(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, image: Tensor, scale: GradientScale) -> Tensor:
@@ -60,8 +80,8 @@ class _Enter(torch.autograd.Function):
         return image.view_as(image)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        _require_first_derivatives()
         return ctx.scale.unscaled(gradient), None
 
 
@@ -75,8 +95,8 @@ class _Tap(torch.autograd.Function):
         return activation.view_as(activation), None if factor is None else activation.float() * factor
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, deeper: Tensor | None, feature: Tensor | None) -> tuple[Tensor | None, None, None]:
+        _require_first_derivatives()
         parts = [] if deeper is None else [ctx.scale.unscaled(deeper)]
         if feature is not None:
             parts.append(feature * ctx.factor)

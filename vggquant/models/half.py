@@ -76,12 +76,13 @@ def find_exponents(layers: Sequence[str], peaks: Mapping[str, float]) -> dict[st
         peaks: The largest magnitudes of layers with weights, as `find_peaks` gives them.
 
     Returns:
-        Exponents by layer, 0 or above: the divided peaks are at most `TARGET_PEAK`.
+        Exponents by layer, 0 or above and never falling: the divided peaks are at most `TARGET_PEAK`.
     """
     exponents = {}
     exponent = 0
     for name in layers:
         if name in peaks:
-            exponent = math.ceil(math.log2(max(peaks[name] / TARGET_PEAK, 1)))
+            needed = math.ceil(math.log2(max(peaks[name] / TARGET_PEAK, 1)))
+            exponent = max(exponent, needed)  # never smaller: an input would have to be enlarged, and might overflow
         exponents[name] = exponent
     return exponents

@@ -28,6 +28,7 @@ from vggquant.networks.vgg import VGGNetwork, require_vgg
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+@torch.inference_mode(False)  # tensors made in that mode would be of no use for gradients later
 def load_quantized_vgg(
     path: PathLike | None = None,
     *,
@@ -71,6 +72,7 @@ def load_quantized_vgg(
     return _build(tensors, network, upto=upto, pooling=pooling)
 
 
+@torch.inference_mode(False)
 def load_quantized_state_dict(
     path: PathLike | None = None, *, layout: Layout, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:

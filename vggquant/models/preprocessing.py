@@ -26,6 +26,7 @@ class Preparation(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
+        self.preprocessing = preprocessing
         self.to_bgr = preprocessing == "caffe"
         if preprocessing == "caffe":
             scale, shift = _channels((255.0,) * 3), _channels(CAFFE_MEAN)
@@ -36,6 +37,9 @@ class Preparation(nn.Module):
         self.register_buffer("shift", shift.to(device, dtype), persistent=False)
         self.scale: Tensor
         self.shift: Tensor
+
+    def extra_repr(self) -> str:
+        return self.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """Prepare images (N, 3, H, W), RGB in [0, 1]."""

@@ -10,16 +10,19 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
 import torch
+import torch.fx
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from vggquant.errors import OptionError, PictureError, require_one_of
 from vggquant.models.gradients import GradientScale
 from vggquant.models.half import find_exponents, find_peaks
 from vggquant.models.preprocessing import Preparation
-from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing, side_needed
 
 Pooling = Literal["max", "avg"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+FARTHEST = 8.0  # how far colours may lie from 0: those matched to others leave [0, 1], those of 0–255 were not divided
 
 
 class VGG(nn.Module):
@@ -28,10 +31,16 @@ class VGG(nn.Module):
     Callers always pass RGB images in [0, 1]; the model itself turns them into what its weights expect. Its
     parameters need no gradient, but gradients reach the images.
 
+    Every layer is a submodule of its own name and is called, so hooks see it and replacing it works. The model can be
+    compiled with ``fullgraph=True``, exported, and traced by torch.fx. (torchvision's `create_feature_extractor` cuts
+    numbers off the ends of names and counts anew: its ``relu1`` is our relu1_1, and its ``relu1_1`` is our relu1_2. Ask
+    for `layers` instead.)
+
     In float16, activations can exceed the largest number that the type holds, 65,504, and the entries of their Gram
     matrices do. Each convolution therefore works on activations divided by a power of two, chosen on generated
     pictures to keep them far below that limit; gradients are scaled in the same way on their way back. The features
-    that you get are in float32 and no longer divided. All of this is set up here, for a `state` of float16. So choose
+    that you get are in float32 and no longer divided. Second derivatives and the transforms of torch.func are
+    refused in float16. All of this is set up here, for a `state` of float16. So choose
     the type when you load the model, because ``.half()`` on an existing model sets up none of it.
 
     Args:
@@ -67,16 +76,20 @@ class VGG(nn.Module):
         self.preprocessing = preprocessing
         self.pooling = pooling
         self.layers = _layers_to_build(self.architecture, state, upto)
-        for convolution in self.architecture.convolutions:
-            if convolution.name in self.layers:
-                self.add_module(convolution.name, _convolution(state, convolution.name, convolution.shape))
-        weight = next(self.parameters())
-        wide = torch.promote_types(weight.dtype, torch.float32)  # the half types would round the pixels
-        self.prepare = Preparation(preprocessing, weight.device, wide)
+        first = state.get(f"{self.layers[0]}.weight", torch.empty(0))
+        wide = torch.promote_types(first.dtype, torch.float32)  # the half types would round the pixels
+        self.prepare = Preparation(preprocessing, first.device, wide)
+        shapes = {convolution.name: convolution.shape for convolution in self.architecture.convolutions}
+        for name in self.layers:
+            self.add_module(name, _convolution(state, name, shapes[name]) if name in shapes else _step(name, pooling))
+        self._depths = {name: depth for depth, name in enumerate(self.layers)}
+        self._sides = [self.architecture.smallest_side([name])[0] for name in self.layers]
         self._devices: dict[str, torch.device] = {}
-        self.peaks = find_peaks(self) if weight.dtype == torch.float16 else {}
         # by layer, the power of two that its activations are divided by; none unless the weights are float16
-        self._exponents = find_exponents(self.layers, self.peaks) if self.peaks else {}
+        self._exponents: dict[str, int] = {}
+        self.peaks = find_peaks(self) if first.dtype == torch.float16 else {}
+        if self.peaks:
+            self._exponents = find_exponents(self.layers, self.peaks)
         self.eval()
 
     def forward(self, images: Tensor, layers: Iterable[str] | str | None = None) -> dict[str, Tensor]:
@@ -91,24 +104,29 @@ class VGG(nn.Module):
 
         Raises:
             OptionError: This model has no layer of that name.
-            PictureError: `images` are not (N, 3, H, W), or too small for the pools before the deepest layer.
+            PictureError: `images` are not (N, 3, H, W), too small for the pools before the deepest layer, or far
+                outside [0, 1]. The last is noticed on the CPU alone, and not of images that require a gradient.
         """
-        if layers is None:
+        if isinstance(layers, torch.fx.Proxy):  # a tracer, which looks for any layer
+            wanted = self.layers
+        elif layers is None:
             wanted = tuple(name for name in self.layers if name.startswith("relu"))
         else:
             wanted = (layers,) if isinstance(layers, str) else tuple(layers)
         self._require_layers(wanted)
-        depth = max((self.layers.index(name) for name in wanted), default=-1)
-        run = self.layers[: depth + 1]
-        _require_images(images)
-        self.architecture.require_size((images.shape[2], images.shape[3]), wanted)
-        scale = GradientScale() if self._exponents else None
+        depth = -1
+        for name in wanted:
+            depth = max(depth, self._depths[name])
+        _require_images(images, *((self._sides[depth], self.layers[depth]) if wanted else (1, None)))
         x = self.prepare(images)
-        x = scale.enter(x) if scale else x
+        scale = None
+        if self._exponents:
+            scale = GradientScale()
+            x = scale.enter(x)
         found: dict[str, Tensor] = {}
-        for name in run:
+        for name in self.layers[: depth + 1]:
             x = feature = self.run_layer(name, x)
-            if scale:
+            if scale is not None:
                 x, feature = scale.tap(x, 2.0 ** self._exponents[name] if name in wanted else None)
             if name in wanted:
                 found[name] = feature
@@ -124,12 +142,20 @@ class VGG(nn.Module):
         """
         if name in self._devices:
             x = x.to(self._devices[name])
-        if name.startswith("conv"):
-            return self._convolve(name, x)
-        if name.startswith("relu"):
-            return nn.functional.relu(x)
-        pool = nn.functional.max_pool2d if self.pooling == "max" else nn.functional.avg_pool2d
-        return pool(x, 2)
+        module = self.get_submodule(name)
+        if not self._exponents or not name.startswith("conv"):
+            activation: Tensor = module(x)
+            return activation
+        # the module works on divided activations, so its bias is divided too
+        depth = self._depths[name]
+        before = self._exponents[self.layers[depth - 1]] if depth else 0
+        divisor = 2.0 ** self._exponents[name]
+        biases = {part: bias / divisor for part, bias in module.named_parameters() if part.endswith("bias")}
+        divided: Tensor = functional_call(module, biases, x * (2.0**before / divisor))
+        return divided
+
+    def extra_repr(self) -> str:
+        return f"{self.architecture.name}, preprocessing={self.preprocessing}, pooling={self.pooling}"
 
     def place(self, devices: Mapping[str, torch.device | str]) -> None:
         """Split the network over several devices, for images whose activations fit on none alone.
@@ -158,20 +184,6 @@ class VGG(nn.Module):
                 cure = "load a deeper model" if name in self.architecture.layers else "choose one of these"
                 raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", name, cure, tensor="layers")
 
-    def _convolve(self, name: str, x: Tensor) -> Tensor:
-        module = self.get_submodule(name)
-        assert isinstance(module, nn.Conv2d)
-        bias = module.bias
-        assert bias is not None
-        first = name == self.layers[0]
-        if self._exponents:
-            exponent = self._exponents[name]
-            before = 0 if first else self._exponents[self.layers[self.layers.index(name) - 1]]
-            x, bias = x * 2.0 ** (before - exponent), bias * 2.0**-exponent
-        if first:
-            return _convolve_pixels(x, module.weight, bias)
-        return nn.functional.conv2d(x, module.weight, bias, padding=1)
-
 
 def _layers_to_build(architecture: Architecture, state: Mapping[str, Tensor], upto: str | None) -> tuple[str, ...]:
     """The layers up to `upto`; without it, as many convolutions as `state` has weights for, and what follows them."""
@@ -186,33 +198,66 @@ def _layers_to_build(architecture: Architecture, state: Mapping[str, Tensor], up
     return layers[: layers.index(convolutions[max(given, 1)])]
 
 
-def _require_images(images: Tensor) -> None:
-    """Refuse what is not a batch of RGB images."""
+def _require_images(images: Tensor, smallest: int, deepest: str | None) -> None:
+    """Refuse what is not a batch of RGB images in [0, 1], or too small for the pools before the deepest layer."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise PictureError("images as a floating tensor in [0, 1]", got, "convert them, integers divided by 255")
     if images.ndim != 4 or images.shape[1] != 3:
         raise PictureError("images of shape (N, 3, H, W)", tuple(images.shape), "reorder or convert to RGB")
+    if images.shape[2] < smallest or images.shape[3] < smallest:
+        raise PictureError(side_needed(smallest, deepest), tuple(images.shape[2:]), "enlarge the image")
+    # looking at values would make a GPU wait and is no part of a graph; a picture that is optimised may go astray
+    if images.device.type == "cpu" and not images.requires_grad and not _is_traced() and images.numel():
+        least, most = (float(bound) for bound in images.aminmax())
+        if max(-least, most) > FARTHEST:
+            raise PictureError("images in [0, 1]", f"{least:.4g} to {most:.4g}", "divide them by 255")
 
 
-def _convolve_pixels(pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The first convolution, in float32 at least: bfloat16 would round pixels to whole numbers."""
+def _is_traced() -> bool:
+    """Whether a compiler or exporter is looking, which values would only mislead."""
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
+
+
+def _step(name: str, pooling: Pooling) -> nn.Module:
+    """A layer without weights."""
+    if name.startswith("relu"):
+        return nn.ReLU()
+    return nn.MaxPool2d(2) if pooling == "max" else nn.AvgPool2d(2)
+
+
+class _Uninitialised(nn.Conv2d):
+    """A convolution that skips the random initialisation, which would be overwritten at once."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class PixelConvolution(nn.Conv2d):
+    """The first convolution, computed in float32 at least: bfloat16 would round pixels to whole numbers."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return _convolve_pixels(pixels, self.weight, self.bias)
+
+
+def _convolve_pixels(pixels: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     kind = pixels.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
-        wide = nn.functional.conv2d(pixels, weight.to(pixels.dtype), bias.to(pixels.dtype), padding=1)
+        bias = None if bias is None else bias.to(pixels.dtype)
+        wide = nn.functional.conv2d(pixels, weight.to(pixels.dtype), bias, padding=1)
     return wide.to(dtype)
 
 
-class _Convolution(nn.Conv2d):
-    """A convolution that is built on the meta device, where nothing is allocated, and then given its parameters."""
-
-    def reset_parameters(self) -> None:
-        """Skip the random initialisation, which would be overwritten at once."""
+# steps that look at types and sizes, which torch.fx takes into its graphs as they are
+torch.fx.wrap("_require_images")
+torch.fx.wrap("_convolve_pixels")
 
 
 def _convolution(state: Mapping[str, Tensor], name: str, shape: tuple[int, int, int, int]) -> nn.Conv2d:
-    module = _Convolution(shape[1], shape[0], 3, padding=1, device="meta")
+    module: nn.Conv2d = _Uninitialised(shape[1], shape[0], 3, padding=1, device="meta")  # where nothing is allocated
+    # from here on a convolution like any other, which tools that look through modules know
+    module.__class__ = PixelConvolution if shape[1] == 3 else nn.Conv2d
     for part, expected in (("weight", shape), ("bias", shape[:1])):
         tensor = state.get(f"{name}.{part}")
         if tensor is None or tuple(tensor.shape) != expected:
