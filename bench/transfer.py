@@ -24,8 +24,8 @@ from torch import Tensor
 
 from bench.evaluation import photograph
 from bench.machine import describe, peak_memory, save, touch_memory
-from vggquant.models.preprocessing import CAFFE_MEAN
 from vggquant.models.vgg import VGG
+from vggquant.networks.vgg import CAFFE_MEAN
 from vggquant.pictures.files import read_picture
 from vggquant.style.loading import load_network
 from vggquant.style.options import PRECISIONS, Precision, StyleOptions

@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("safetensors", "weights"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files"),
-        ("container", "layouts"),
+        ("container", "layouts", "preparing"),
         ("sources",),
     ),
     "pictures": (("generated", "colors"), ("files",)),

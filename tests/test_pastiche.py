@@ -14,7 +14,7 @@ from tests.conftest import natural_picture
 from vggquant import load_quantized_state_dict, load_quantized_vgg, pack, unpack
 from vggquant.files.disk import read_file
 from vggquant.files.sources import embedded_path
-from vggquant.models.preprocessing import CAFFE_MEAN
+from vggquant.networks.vgg import CAFFE_MEAN
 from vggquant.pictures.colors import match_colors
 from vggquant.progress import Progress
 from vggquant.style.options import StyleOptions

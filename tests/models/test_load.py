@@ -248,14 +248,14 @@ def test_float16_takes_a_dead_layer() -> None:
 
 def test_a_float16_state_dict_warns_which_layers_may_overflow(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"65504, which .*conv4_2.* may pass") as caught:
-        state = load_quantized_state_dict(layout="torchvision", dtype=torch.float16)
+        state = load_quantized_state_dict(layout="torchvision", preprocessing="caffe", dtype=torch.float16)
     assert all(tensor.dtype == torch.float16 for tensor in state.values())
     assert "conv1_1" not in str(caught[0].message)
     pack("vgg19", tmp_path / "x", upto="relu1_2")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_quantized_state_dict(tmp_path / "x", layout="torchvision", dtype=torch.float16)
-        load_quantized_state_dict(layout="torchvision", dtype=torch.bfloat16)
+        load_quantized_state_dict(tmp_path / "x", layout="torchvision", preprocessing="caffe", dtype=torch.float16)
+        load_quantized_state_dict(layout="torchvision", preprocessing="caffe", dtype=torch.bfloat16)
 
 
 def test_what_is_loaded_does_not_hold_on_to_the_file() -> None:

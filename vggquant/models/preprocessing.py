@@ -8,10 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vggquant.networks.vgg import Preprocessing
-
-CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, 0–255, from the model files of Simonyan & Zisserman
-TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB, 0–1, from torchvision
+from vggquant.networks.vgg import CAFFE_MEAN, TORCH_MEAN, TORCH_STD, Preprocessing
 
 
 class Preparation(nn.Module):

