@@ -94,6 +94,19 @@ def test_imports_point_one_way(module: str) -> None:
     assert not wrong, f"{module} imports {wrong}, which is not above it"
 
 
+@pytest.mark.parametrize("room", [room for room in ROOMS if room])
+def test_a_rooms_own_init_offers_what_its_modules_define(room: str) -> None:
+    for node in ast.walk(ast.parse((PACKAGE / room / "__init__.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("vggquant"):
+            assert node.module == "vggquant.lazy_imports" or node.module.startswith(f"vggquant.{room}."), node.module
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=str)
+def test_imports_are_absolute(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes)
+
+
 def test_quantization_and_style_never_meet() -> None:
     def rooms(module: str) -> set[str]:
         return {other.rpartition(".")[0] for other in imported(module)}

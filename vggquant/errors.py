@@ -82,7 +82,7 @@ class NetworkError(VggQuantError):
 
 
 class SourceError(VggQuantError):
-    """A weights file from elsewhere cannot be read as the weights of a VGG."""
+    """A weights file from elsewhere cannot be read as the weights of a network known here."""
 
 
 class StorageError(VggQuantError):

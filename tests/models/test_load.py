@@ -283,7 +283,7 @@ def test_options_are_refused_by_name() -> None:
 def test_state_dicts_are_the_weights_renamed(layout: Layout, dtype: torch.dtype) -> None:
     weights = read(embedded_path()).restored()
     expected = write_layout(weights.plain, layout, ARCHITECTURES["vgg19"])
-    found = load_quantized_state_dict(layout=layout, dtype=dtype)
+    found = load_quantized_state_dict(layout=layout, preprocessing="caffe", dtype=dtype)
     assert found.keys() == expected.keys()
     for name, tensor in found.items():
         assert torch.equal(tensor, torch.from_numpy(expected[name]).to(dtype)), name

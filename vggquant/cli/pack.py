@@ -24,7 +24,7 @@ from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS
 @click.option("--layout", type=click.Choice(("auto", *LAYOUTS)), default="auto", help="Naming of the source.")
 @click.option("--preprocessing", type=click.Choice(PREPROCESSINGS), help="Where the source does not tell.")
 @click.option("--arch", type=click.Choice(tuple(ARCHITECTURES)), help="Where the source does not tell.")
-@click.option("--ignore-extra", is_flag=True, help="Leave out tensors that belong to no VGG.")
+@click.option("--ignore-extra", is_flag=True, help="Leave out tensors that do not belong to the network.")
 @click.option("--jobs", type=click.IntRange(1), help="Layers at once; the result does not depend on it.")
 @force_option
 @json_option

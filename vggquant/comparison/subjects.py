@@ -20,7 +20,7 @@ from vggquant.files.disk import PathLike
 from vggquant.files.sources import read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.models.vgg import VGG
-from vggquant.networks.network import weight_specs
+from vggquant.networks.network import layer_of, weight_specs
 from vggquant.networks.vgg import VGGNetwork, require_vgg
 from vggquant.packing.inspection import info
 
@@ -73,7 +73,7 @@ class Subject:
     @property
     def bits(self) -> Mapping[str, int]:
         """Bit width by convolution; empty if the file is not packed."""
-        return {name.removesuffix(".weight"): tensor.codes.bits for name, tensor in self.weights.palettized.items()}
+        return {layer_of(name): tensor.codes.bits for name, tensor in self.weights.palettized.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from vggquant.files.safetensors import (
 )
 from vggquant.files.weights import Floats, Weights
 from vggquant.networks.network import Network
+from vggquant.networks.vgg import as_vgg
 
 KEY = "vggquant"  # the metadata key that marks a packed file
 
@@ -71,7 +72,7 @@ def shares_codebooks(network: Network) -> bool:
 
 def _version_of(network: Network) -> int:
     """The version that a network's file is written in: VGGs keep the first."""
-    return version1.VERSION if network.family == "vgg" else version2.VERSION
+    return version1.VERSION if as_vgg(network) else version2.VERSION
 
 
 def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> Weights:

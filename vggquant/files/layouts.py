@@ -326,7 +326,7 @@ def _fold(tensors: Mapping[str, SourceTensor], name: str, weight: Array, bias: A
 
 def _float32(array: Array, name: str) -> Floats:
     with np.errstate(over="ignore"):
-        narrow = np.ascontiguousarray(array, dtype=np.float32)
+        narrow = np.asarray(array, dtype=np.float32, order="C")  # ascontiguousarray would make a scalar 1-D
     if not np.isfinite(narrow).all():
         raise SourceError("values within float32", f"up to {np.abs(array).max():.3g}", "rescale them", tensor=name)
     return narrow
@@ -339,7 +339,8 @@ def _recognise_layout(names: Iterable[str]) -> Layout:
     some = ", ".join(list(names)[:4]) or "no tensors"
     if found:
         raise SourceError("one layout", f"names of {' and '.join(found)}", "choose one with --layout")
-    raise SourceError("names such as features.0.weight, conv1_1.weight or block1_conv1/kernel", some, "rename them")
+    cure = "rename them; another network than a VGG needs a safetensors file with its record"
+    raise SourceError("names such as features.0.weight, conv1_1.weight or block1_conv1/kernel", some, cure)
 
 
 def _recognise_architecture(

@@ -20,14 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vggquant.errors import DAMAGED, ContainerError, located
+from vggquant.networks.network import MAX_ELEMENTS, MAX_RANK, MAX_TENSORS
 
 Bytes = npt.NDArray[np.uint8]
 JsonObject = dict[str, Any]
 
 MAX_HEADER_BYTES = 2**20
-MAX_TENSORS = 256
-MAX_RANK = 8
-MAX_ELEMENTS = 2**28
 
 # bytes per element of every type that safetensors 0.8 knows
 _ITEM_SIZES = {
@@ -91,7 +89,7 @@ def split_file(data: Bytes) -> tuple[Bytes, dict[str, RawTensor], dict[str, str]
     if not all(isinstance(text, str) and "\0" not in text for text in texts):
         raise ContainerError("strings", "something else", DAMAGED, tensor="__metadata__")
     if len(entries) > MAX_TENSORS:
-        raise ContainerError(f"at most {MAX_TENSORS} tensors", len(entries), "this is no VGG file")
+        raise ContainerError(f"at most {MAX_TENSORS} tensors", len(entries), "this is no network's file")
     body = data[header.size :]
     tensors = {}
     covered = 0
@@ -216,7 +214,7 @@ def _entries(entries: JsonObject) -> Iterator[tuple[str, tuple[str, tuple[int, .
                 raise ContainerError("two offsets", offsets, DAMAGED)
             elements = math.prod(shape)
             if elements > MAX_ELEMENTS:
-                raise ContainerError(f"at most {MAX_ELEMENTS} elements", elements, "this is no VGG file")
+                raise ContainerError(f"at most {MAX_ELEMENTS} elements", elements, "this is no network's file")
             if offsets[1] - offsets[0] != elements * _ITEM_SIZES[dtype]:
                 raise ContainerError(
                     f"{elements * _ITEM_SIZES[dtype]} bytes for {dtype} {shape}", offsets[1] - offsets[0], DAMAGED

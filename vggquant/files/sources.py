@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vggquant.errors import OptionError, SourceError, located, require_one_of
+from vggquant.errors import NetworkError, OptionError, SourceError, located, require_one_of
 from vggquant.files.container import KEY, from_bytes
 from vggquant.files.disk import Bytes, PathLike, read_file, sha256
 from vggquant.files.hdf5_files import is_h5, read_h5
@@ -23,12 +23,12 @@ from vggquant.files.tensors import WeightFile, read_safetensors
 from vggquant.files.torch_files import is_torch, read_torch
 from vggquant.files.weights import Provenance, Weights
 from vggquant.networks.families import network_from_record, record_of
-from vggquant.networks.network import Network
-from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing, VGGNetwork
+from vggquant.networks.network import Network, weight_specs
+from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing, VGGNetwork, as_vgg
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
 
-_RECORD = "network"  # metadata of a float32 file of a network that is no VGG
+_RECORD = "vggquant.network"  # metadata of a float32 file: the record of a network that is no VGG
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +121,11 @@ def describe(weights: Weights) -> dict[str, str]:
     """Metadata for a file of float32 weights, from which `read_source` reads the same weights back."""
     metadata = {}
     network, provenance = weights.network, weights.provenance
-    if isinstance(network, VGGNetwork):
-        known = {name.removesuffix(".weight"): ratio for name, ratio in weights.sqnr_db.items()}
-        layers = {convolution.name: known.get(convolution.name) for convolution in network.convolutions}
-        metadata["architecture"], metadata["preprocessing"] = network.architecture.name, network.preprocessing
-        metadata["sqnr_db"] = json.dumps(layers)
+    vgg = as_vgg(network)
+    if vgg is not None:
+        metadata["architecture"], metadata["preprocessing"] = vgg.architecture.name, vgg.preprocessing
+        ratios = {spec.layer: weights.sqnr_db.get(spec.name) for spec in weight_specs(network)}
+        metadata["sqnr_db"] = json.dumps(ratios)
         metadata["folded_batch_norm"] = json.dumps(provenance.folded_batch_norm)
     else:
         metadata[_RECORD] = json.dumps(record_of(network), sort_keys=True, separators=(",", ":"))
@@ -145,9 +145,10 @@ def _read_weightfile(data: Bytes) -> WeightFile:
 
 def _from_packed(packed: Weights, digest: str, asked: Asked) -> Source:
     """The weights of one of our own files, which says all of itself."""
-    if isinstance(packed.network, VGGNetwork):
-        _agree("architecture", packed.network.architecture.name, asked.arch)
-        _agree("preprocessing", packed.network.preprocessing, asked.preprocessing)
+    vgg = as_vgg(packed.network)
+    if vgg is not None:
+        _agree("architecture", vgg.architecture.name, asked.arch)
+        _agree("preprocessing", vgg.preprocessing, asked.preprocessing)
     else:
         _refuse_options_of_vggs(packed.network, asked)
     provenance = replace(packed.provenance, sha256=digest, layout="vggquant")
@@ -158,12 +159,15 @@ def _from_network(file: WeightFile, digest: str, asked: Asked) -> Source:
     """The weights of a network that is no VGG, by the record that `describe` wrote."""
     record = parse_json(file.metadata[_RECORD].encode("utf-8", "surrogatepass"), _RECORD)
     network = network_from_record(record)
+    if as_vgg(network):
+        cure = "leave the record out, a VGG is known by its tensors"
+        raise NetworkError("a record of a network that is no VGG", "a VGG's", cure, tensor=_RECORD)
     _refuse_options_of_vggs(network, asked)
     arrays = read_network(file.tensors, network, ignore_extra=asked.ignore_extra)
     provenance = Provenance(
         digest, "vggquant", attribution=file.metadata.get("attribution"), changes=file.metadata.get("changes")
     )
-    return Source(Weights(network, {}, arrays, provenance, _recorded_sqnr(file.metadata, arrays)))
+    return Source(Weights(network, {}, arrays, provenance, _recorded_sqnr(file.metadata, network)))
 
 
 def _refuse_options_of_vggs(network: Network, asked: Asked) -> None:
@@ -171,8 +175,8 @@ def _refuse_options_of_vggs(network: Network, asked: Asked) -> None:
     options = {"layout": own, "preprocessing": asked.preprocessing, "arch": asked.arch, "upto": asked.upto}
     for option, value in options.items():
         if value is not None:
-            expected = f"no {option} for a network of the family {network.family}"
-            raise OptionError(expected, value, "leave it out", tensor=option)
+            expected, got = f"a VGG, which alone has {option} {value}", f"a network of the family {network.family}"
+            raise OptionError(expected, got, f"leave {option} out", tensor=option)
 
 
 def _from_vgg(file: WeightFile, digest: str, asked: Asked) -> Source:
@@ -196,7 +200,7 @@ def _from_vgg(file: WeightFile, digest: str, asked: Asked) -> Source:
     folded = reading.folded_batch_norm or file.metadata.get("folded_batch_norm") == "true"
     provenance = Provenance(digest, reading.layout, folded, attribution, file.metadata.get("changes"))
     network = VGGNetwork(reading.architecture, preprocessing, len(reading.arrays) // 2)
-    weights = Weights(network, {}, reading.arrays, provenance, _recorded_sqnr(file.metadata, reading.arrays))
+    weights = Weights(network, {}, reading.arrays, provenance, _recorded_sqnr(file.metadata, network))
     return Source(weights, (f"preprocessing {preprocessing}: {reason}", *_notes(reading)))
 
 
@@ -247,7 +251,7 @@ def _settle_preprocessing(
     )
 
 
-def _recorded_sqnr(metadata: Mapping[str, str], names: Mapping[str, object]) -> dict[str, float]:
+def _recorded_sqnr(metadata: Mapping[str, str], network: Network) -> dict[str, float]:
     """What an earlier quantization cost, as `describe` wrote it; what says nothing readable is passed over."""
     try:
         recorded = json.loads(metadata.get("sqnr_db", "{}"))
@@ -256,7 +260,7 @@ def _recorded_sqnr(metadata: Mapping[str, str], names: Mapping[str, object]) -> 
     if not isinstance(recorded, dict):
         return {}
     # a VGG's go by the layer, other networks' by the tensor
-    found = {name: recorded.get(name, recorded.get(name.removesuffix(".weight"))) for name in names}
+    found = {spec.name: recorded.get(spec.name, recorded.get(spec.layer)) for spec in weight_specs(network)}
     return {name: ratio for name, ratio in found.items() if isinstance(ratio, float) and math.isfinite(ratio)}
 
 

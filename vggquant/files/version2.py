@@ -36,6 +36,7 @@ from vggquant.files.safetensors import JsonObject, RawTensor, is_count
 from vggquant.files.weights import Provenance, Weights
 from vggquant.networks.families import network_from_record, record_of
 from vggquant.networks.network import Network, TensorSpec, weight_specs
+from vggquant.networks.vgg import as_vgg
 
 Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -104,7 +105,7 @@ def parse(metadata: JsonObject, tensors: Mapping[str, RawTensor], data_start: in
     """
     _check_fields(metadata)
     network = network_from_record(metadata["network"])
-    if network.family == "vgg":
+    if as_vgg(network):
         raise ContainerError("a network other than a VGG in version 2", "a VGG", DAMAGED, tensor="network.family")
     entries = metadata["weights"]
     coded = [spec for spec in weight_specs(network) if spec.name in entries]
@@ -165,8 +166,11 @@ def _check_entry(spec: TensorSpec, entry: Any, codebooks: Sequence[int]) -> None
     bits = entry["bits"]
     require_bits(entry, f"{spec.name}.")
     check("codebook", f"an integer below {len(codebooks)}", is_count(entry["codebook"], len(codebooks)))
-    expected = f"a codebook of at most {1 << bits} centroids"
-    check("codebook", expected, codebooks[entry["codebook"]] <= 1 << bits)
+    size = codebooks[entry["codebook"]]
+    if size > 1 << bits:
+        raise ContainerError(
+            f"a codebook of at most {1 << bits} centroids", size, DAMAGED, tensor=f"{spec.name}.codebook"
+        )
     if "scaled" in entry:
         check("scaled", "true, for a tensor with axes", entry["scaled"] is True and len(spec.shape) > 0)
     if "sqnr_db" in entry:

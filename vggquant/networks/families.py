@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from vggquant.errors import NetworkError
-from vggquant.networks.network import Network
+from vggquant.networks.network import MAX_ELEMENTS, MAX_RANK, MAX_TENSORS, Network, weight_specs
 from vggquant.networks.vgg import VGGNetwork
 
 # For each family, what makes its network from a configuration. It must refuse, with NetworkError, whatever is
 # not a configuration of this family, and bound every number before it builds anything from it.
 FAMILIES: dict[str, Callable[[Mapping[str, object]], Network]] = {"vgg": VGGNetwork.from_configuration}
-
-MAX_TENSORS = 1024
-MAX_RANK = 8
-MAX_ELEMENTS = 2**28  # of all tensors together, a gigabyte of float32
 
 
 def network_from_record(record: object) -> Network:
@@ -53,7 +49,11 @@ def _require_bounds(network: Network) -> None:
     elements = sum(spec.size for spec in network.tensors)
     if elements > MAX_ELEMENTS:
         raise NetworkError(f"at most {MAX_ELEMENTS} elements", elements, tensor="network")
-    # what follows can only be broken by the module of a family
-    layers = [spec.layer for spec in network.tensors if spec.kind == "weight"]
-    assert len(set(layers)) == len(layers), "a layer has one weight at most"
-    assert all(len(spec.shape) <= MAX_RANK and spec.size > 0 for spec in network.tensors)
+    layers = [spec.layer for spec in weight_specs(network)]
+    names = {spec.name for spec in network.tensors}
+    sound = 0 < len(set(layers)) == len(layers) and len(names) == len(network.tensors)
+    sound = sound and all(spec.layer and spec.size > 0 and len(spec.shape) <= MAX_RANK for spec in network.tensors)
+    if not sound:
+        expected = f"a weight or more, one for each layer, named layer.part, of rank {MAX_RANK} at most"
+        cure = "correct the module of this family"
+        raise NetworkError(expected, ", ".join(sorted(names)) or "no tensors", cure, tensor=f"family {network.family}")

@@ -15,13 +15,23 @@ from vggquant.errors import NetworkError
 
 Kind = Literal["weight", "plain"]
 
+# what a network may have, and a file of its weights
+MAX_TENSORS = 256
+MAX_RANK = 8
+MAX_ELEMENTS = 2**28  # of a tensor, and of all tensors of a network together: a gigabyte of float32
+
+
+def layer_of(name: str) -> str:
+    """A tensor's name without its last part: ``conv1_1`` for ``conv1_1.weight``."""
+    return name.rpartition(".")[0]
+
 
 @dataclass(frozen=True)
 class TensorSpec:
     """One tensor of a network.
 
     Args:
-        name: Layer and part, for instance ``conv1_1.weight``.
+        name: Layer and part, for instance ``conv1_1.weight``. A layer has one weight at most.
         shape: Its shape, output channels first; a scale, if it gets one, lies along that axis.
         kind: ``weight`` for what quantization is for; ``plain`` for what always stays float32, such as biases
             and normalisations.
@@ -33,8 +43,8 @@ class TensorSpec:
 
     @property
     def layer(self) -> str:
-        """The name without its last part: ``conv1_1`` for ``conv1_1.weight``."""
-        return self.name.rpartition(".")[0]
+        """The layer it belongs to, see `layer_of`."""
+        return layer_of(self.name)
 
     @property
     def size(self) -> int:
@@ -55,7 +65,7 @@ class Network(Protocol):
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
-        """All tensors in order, input side first."""
+        """All tensors in order, input side first; one weight at least."""
 
 
 def weight_specs(network: Network) -> tuple[TensorSpec, ...]:

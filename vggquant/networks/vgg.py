@@ -231,13 +231,18 @@ class VGGNetwork:
         return replace(self, depth=needed)
 
 
-def require_vgg(network: Network) -> VGGNetwork:
+def as_vgg(network: Network) -> VGGNetwork | None:
+    """The network itself if it is a VGG, else ``None``."""
+    return network if isinstance(network, VGGNetwork) else None
+
+
+def require_vgg(network: Network, cure: str = "name a VGG") -> VGGNetwork:
     """The network itself, if it is a VGG.
 
     Raises:
         NetworkError: It is of another family.
     """
-    if not isinstance(network, VGGNetwork):
-        cure = "load it with load_quantized_state_dict(layout='vggquant')"
+    vgg = as_vgg(network)
+    if vgg is None:
         raise NetworkError("a VGG", f"a network of the family {network.family}", cure)
-    return network
+    return vgg

@@ -82,7 +82,9 @@ def visible_loss(layer: str, bits: int, noise: float) -> float:
     return noise * sensitivity[min(bits, len(sensitivity)) - 1]
 
 
-def choose_widths(choices: Mapping[str, Sequence[Choice]], budget: int, overhead: int = 0) -> dict[str, int]:
+def choose_widths(
+    choices: Mapping[str, Sequence[Choice]], budget: int, overhead: int = 0, cure: str = "raise --max-size"
+) -> dict[str, int]:
     """Choose a width for each layer so that the visible loss is smallest within a budget.
 
     A larger choice is taken only if it loses less. The problem is solved layer by layer over those sums of sizes and
@@ -92,6 +94,7 @@ def choose_widths(choices: Mapping[str, Sequence[Choice]], budget: int, overhead
         choices: For each layer, what each width would take and lose.
         budget: Bytes for all layers together.
         overhead: Bytes that come on top, which only the error message needs.
+        cure: What can be done if even the smallest choices take more.
 
     Returns:
         The width of each layer.
@@ -116,7 +119,7 @@ def choose_widths(choices: Mapping[str, Sequence[Choice]], budget: int, overhead
         raise OptionError(
             f"at least {sizes[0] + overhead} bytes, the size at 1 bit a weight",
             budget + overhead,
-            "raise --max-size or leave out layers with --upto",
+            cure,
             tensor="max-size",
         )
     chosen = {}

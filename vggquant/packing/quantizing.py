@@ -13,17 +13,21 @@ from vggquant.codec.palette import (
     PalettizedTensor,
     dequantize,
     energies,
+    palettize,
     palettize_together,
     sqnr_from_energies,
 )
-from vggquant.errors import OptionError, located
+from vggquant.errors import located
 from vggquant.files.container import shares_codebooks, to_bytes
-from vggquant.files.weights import Weights
-from vggquant.networks.network import Network, TensorSpec, weight_specs
+from vggquant.files.weights import Floats, Weights
+from vggquant.networks.network import Network, TensorSpec, layer_of, weight_specs
+from vggquant.networks.vgg import as_vgg
 from vggquant.packing.budget import Choice, choose_widths
 from vggquant.progress import Progress, ProgressCallback
 
 OWN_CODEBOOK = 1 / 8  # of the bytes of its codes: a weight whose codebook would take more shares one, where it can
+SHARED_NOISE = 4.0  # times the noise with a codebook of its own, about a bit's worth: what sharing may cost a weight,
+UNHEARD = 1e-4  # or this share of its energy, 40 dB, if that is more
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +101,7 @@ class Quantizer:
                     names, bits = futures[future]
                     future.result()
                     if self.progress is not None:
-                        layer = names[0].removesuffix(".weight") if len(names) == 1 else f"{len(names)} layers"
+                        layer = layer_of(names[0]) if len(names) == 1 else f"{len(names)} layers"
                         elapsed = time.monotonic() - started
                         self.progress(Progress("pack", done, len(futures), elapsed, f"{layer}, {bits} bits"))
             except BaseException:
@@ -142,23 +146,38 @@ def _palettize_group(weights: Weights, names: Sequence[str], bits: int, coding: 
     kept = [name for name in names if name in weights.palettized and weights.palettized[name].codes.bits == bits]
     found = {}
     for name in kept:
-        with located(tensor=name.removesuffix(".weight")):
+        with located(tensor=layer_of(name)):
             tensor = weights.palettized[name]
             codes = encode_codes(decode_codes(tensor.codes), bits, coding)
-            found[name] = Candidate(replace(tensor, codes=codes), 0.0, weights.sqnr_db.get(name))
-    fresh = [name for name in names if name not in kept]
-    if fresh:
-        with located(tensor=fresh[0].removesuffix(".weight")):
-            arrays = [weights.array(name) for name in fresh]
-            tensors = palettize_together(arrays, bits, coding)
-        for name, array, tensor in zip(fresh, arrays, tensors, strict=True):
-            signal, noise = energies(array, dequantize(tensor))
-            if noise == 0:  # lossless here: what was lost before is all that there is to tell
-                found[name] = Candidate(tensor, 0.0, weights.sqnr_db.get(name), len(fresh) > 1)
-            else:
-                ratio = round(sqnr_from_energies(signal, noise), 2)
-                found[name] = Candidate(tensor, noise / signal, ratio, len(fresh) > 1)
+            shared = sum(weights.palettized[other].codebook is tensor.codebook for other in kept) > 1
+            found[name] = Candidate(replace(tensor, codes=codes), 0.0, weights.sqnr_db.get(name), shared)
+    arrays = {}
+    for name in names:
+        if name not in kept:
+            with located(tensor=layer_of(name)):
+                arrays[name] = weights.array(name)
+    for group in _sharing(arrays, bits):
+        for name, tensor in zip(group, palettize_together([arrays[name] for name in group], bits, coding), strict=True):
+            signal, noise = energies(arrays[name], dequantize(tensor))
+            # without noise, what was lost before is all that there is to tell
+            ratio = round(sqnr_from_energies(signal, noise), 2) if noise else weights.sqnr_db.get(name)
+            found[name] = Candidate(tensor, noise / signal if noise else 0.0, ratio, len(group) > 1)
     return found
+
+
+def _sharing(arrays: Mapping[str, Floats], bits: int) -> list[list[str]]:
+    """Which weights get one codebook: all that it serves nearly as well as one of their own would."""
+    if len(arrays) < 2:
+        return [[name] for name in arrays]
+    together = palettize_together([*arrays.values()], bits)
+    alone = []
+    for (name, array), shared in zip(arrays.items(), together, strict=True):
+        signal, noise = energies(array, dequantize(shared))
+        _, own_noise = energies(array, dequantize(palettize(array, bits)))
+        if noise > max(SHARED_NOISE * own_noise, UNHEARD * signal):
+            alone.append([name])
+    rest = [name for name in arrays if [name] not in alone]
+    return [*alone, rest] if rest else alone
 
 
 def _assemble(weights: Weights, candidates: Candidates, widths: Mapping[str, int]) -> Weights:
@@ -176,7 +195,7 @@ def _assemble(weights: Weights, candidates: Candidates, widths: Mapping[str, int
 
 def _changes(weights: Weights, lossy: Sequence[int]) -> str:
     """What was changed until now, for licences that ask for it; `lossy` are the widths that cost something."""
-    before, is_vgg = weights.provenance.changes, weights.network.family == "vgg"
+    before, is_vgg = weights.provenance.changes, as_vgg(weights.network) is not None
     if lossy:
         widths = f"{min(lossy)}" if min(lossy) == max(lossy) else f"{min(lossy)} to {max(lossy)}"
         what = "convolution weights" if is_vgg else "weights"
@@ -199,6 +218,7 @@ def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
     items = {members[0].layer: members for members in _items(weights.network)}
     choices = {item: _choices(members, candidates) for item, members in items.items()}
     chosen, reckoned = dict.fromkeys(items, MIN_BITS), 0
+    cure = "raise --max-size or leave out layers with --upto" if as_vgg(weights.network) else "raise --max-size"
 
     def widths() -> dict[str, int]:
         return {spec.layer: chosen[item] for item, members in items.items() for spec in members}
@@ -210,10 +230,7 @@ def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
     # the header's length varies by a few digits: until all that comes on top is no longer than was reckoned with
     while (found := overhead()) > reckoned:
         reckoned = found
-        try:
-            chosen = choose_widths(choices, size - reckoned, reckoned)
-        except OptionError as error:  # which advises to leave out layers, as only a VGG can
-            raise error if weights.network.family == "vgg" else error.advising("raise --max-size") from None
+        chosen = choose_widths(choices, size - reckoned, reckoned, cure)
     return widths()
 
 

@@ -16,7 +16,7 @@ from vggquant.files.tensors import write_safetensors
 from vggquant.files.torch_files import write_torch
 from vggquant.files.weights import Weights
 from vggquant.networks.network import Network
-from vggquant.networks.vgg import Preprocessing, VGGNetwork, require_vgg
+from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
 
 # for each ending, the layout that it stands for, if it stands for one
 _ENDINGS: dict[str, Layout | None] = {
@@ -81,11 +81,11 @@ def unpack(
             weights = prepare_for(weights, preprocessing)
         chunks = _write(weights, chosen, ending)
     size = write_file(out, chunks, force=force)
-    network = weights.network
+    vgg = as_vgg(weights.network)
     return UnpackReport(
         bytes=size,
         layout=chosen,
-        preprocessing=network.preprocessing if isinstance(network, VGGNetwork) else None,
+        preprocessing=None if vgg is None else vgg.preprocessing,
         attribution=weights.provenance.attribution,
         self_describing=ending in (".safetensors", ".h5"),
     )
@@ -106,12 +106,14 @@ def _check_ending(out: PathLike, layout: Layout | None) -> str:
 
 
 def _choose_layout(network: Network, asked: Layout | None, ending: str) -> Layout:
-    chosen = asked or _ENDINGS[ending]
-    if isinstance(network, VGGNetwork):
-        return chosen or "torchvision"
-    if chosen not in (None, "vggquant"):
-        expected = f"layout vggquant for a network of the family {network.family}"
-        raise OptionError(expected, chosen, "write a .safetensors without --layout", tensor="layout")
+    if as_vgg(network):
+        return asked or _ENDINGS[ending] or "torchvision"
+    whose = f"for a network of the family {network.family}"
+    if _ENDINGS[ending] is not None:
+        endings = ", ".join(each for each, layout in _ENDINGS.items() if layout is None)
+        raise OptionError(f"an ending {endings} {whose}", ending, "rename it", tensor="OUT")
+    if asked not in (None, "vggquant"):
+        raise OptionError(f"layout vggquant {whose}", asked, "leave --layout out", tensor="layout")
     return "vggquant"
 
 
@@ -121,8 +123,9 @@ def _write(weights: Weights, layout: Layout, ending: str) -> list[Chunk]:
         return write_torch(write_pastiche(weights))
     restored = weights.restored()
     arrays = restored.plain
-    if isinstance(weights.network, VGGNetwork):
-        arrays = write_layout(arrays, layout, weights.network.architecture)
+    vgg = as_vgg(weights.network)
+    if vgg is not None:
+        arrays = write_layout(arrays, layout, vgg.architecture)
     if ending == ".h5":
         return write_h5(arrays, keras_layers(require_vgg(weights.network).architecture), describe(restored))
     return write_safetensors(arrays, describe(restored)) if ending == ".safetensors" else write_torch(arrays)

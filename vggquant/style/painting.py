@@ -1,7 +1,7 @@
 """Picture files to a painted picture file, with intermediate pictures on the way.
 
 This module brings the others together: reading is left to `inputs`, the text of a PNG and resuming to `resuming`,
-loading to `network`, and the painting itself to `transfer`.
+loading to `loading`, and the painting itself to `transfer`.
 """
 
 from __future__ import annotations
