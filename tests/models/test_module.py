@@ -142,4 +142,5 @@ def test_images_that_were_not_divided_are_caught(vgg: VGG, images: Tensor) -> No
     with pytest.raises(PictureError, match=r"images in \[0, 1\], got .* to 25\d.*; divide them by 255"):
         vgg(255 * images)
     vgg(2 * images - 0.5)  # colours that were matched to others leave [0, 1]
+    vgg(60 * images - 20)  # and so does a painting that went astray
     vgg((9 * images).requires_grad_())  # a picture that is being optimised may go astray

@@ -1,7 +1,7 @@
 """The `vggquant` command, one module for each of its commands.
 
 A command's module declares its arguments, calls one function of the package and prints what that function returns.
-`app` collects the commands and turns errors into exit codes. Everything that takes thought is left to the other rooms.
+`app` collects the commands and turns errors into exit codes. All else is left to the other packages.
 """
 
 from vggquant.cli.app import cli, main

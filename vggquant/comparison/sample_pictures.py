@@ -1,6 +1,6 @@
 """The pictures that a study measures on and paints from, all brought to one area.
 
-Decoding and drawing pictures is left to the room `pictures`.
+Decoding and drawing pictures is left to the package `pictures`.
 """
 
 from __future__ import annotations

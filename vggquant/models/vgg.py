@@ -22,7 +22,7 @@ from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, P
 
 Pooling = Literal["max", "avg"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-FARTHEST = 8.0  # how far colours may lie from 0: those matched to others leave [0, 1], those of 0–255 were not divided
+FARTHEST = 8.0  # brightest colour that is believed: those matched to others leave [0, 1], those of 0–255 go far beyond
 
 
 class VGG(nn.Module):
@@ -104,8 +104,8 @@ class VGG(nn.Module):
 
         Raises:
             OptionError: This model has no layer of that name.
-            PictureError: `images` are not (N, 3, H, W), too small for the pools before the deepest layer, or far
-                outside [0, 1]. The last is noticed on the CPU alone, and not of images that require a gradient.
+            PictureError: `images` are not (N, 3, H, W), too small for the pools before the deepest layer, or of 0–255.
+                The last is noticed on the CPU alone, and not of images that require a gradient.
         """
         if isinstance(layers, torch.fx.Proxy):  # a tracer, which looks for any layer
             wanted = self.layers
@@ -207,10 +207,10 @@ def _require_images(images: Tensor, smallest: int, deepest: str | None) -> None:
         raise PictureError("images of shape (N, 3, H, W)", tuple(images.shape), "reorder or convert to RGB")
     if images.shape[2] < smallest or images.shape[3] < smallest:
         raise PictureError(side_needed(smallest, deepest), tuple(images.shape[2:]), "enlarge the image")
-    # looking at values would make a GPU wait and is no part of a graph; a picture that is optimised may go astray
+    # looking at values would make a GPU wait and is no part of a graph
     if images.device.type == "cpu" and not images.requires_grad and not _is_traced() and images.numel():
         least, most = (float(bound) for bound in images.aminmax())
-        if max(-least, most) > FARTHEST:
+        if least >= 0 and most > FARTHEST:  # paintings that went astray did so both ways
             raise PictureError("images in [0, 1]", f"{least:.4g} to {most:.4g}", "divide them by 255")
 
 

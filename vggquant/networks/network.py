@@ -1,7 +1,7 @@
 """What a network is to everyone who stores or packs its weights: a record, and the tensors that follow from it.
 
 A record is a family and a configuration. Each family has a module beside this one that derives names, shapes and
-kinds of all tensors from the configuration; `families` lists them. Numbers and files are left to other rooms.
+kinds of all tensors from the configuration; `families` lists them. Numbers and files are left to other packages.
 """
 
 from __future__ import annotations
