@@ -7,6 +7,7 @@ Weights come as tensors; reading them from a file is left to `load`. The names a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Literal, get_args
 
 import torch
@@ -83,7 +84,8 @@ class VGG(nn.Module):
         for name in self.layers:
             self.add_module(name, _convolution(state, name, shapes[name]) if name in shapes else _step(name, pooling))
         self._depths = {name: depth for depth, name in enumerate(self.layers)}
-        self._sides = [self.architecture.smallest_side([name])[0] for name in self.layers]
+        # the least pixels a side that leave something after the pools up to each layer
+        self._sides = [2**pools for pools in accumulate(name.startswith("pool") for name in self.layers)]
         self._devices: dict[str, torch.device] = {}
         # by layer, the power of two that its activations are divided by; none unless the weights are float16
         self._exponents: dict[str, int] = {}
