@@ -24,10 +24,19 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# the command line, with Ctrl-C as in a terminal, which a shell may have made to be ignored
+START = """
+import signal
+from vggquant.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def on_a_terminal(*arguments: object, interrupt_at: bytes | None = None) -> tuple[int, bytes, bytes]:
     """Exit code, stdout and what a terminal shows of stderr; if wanted, interrupted once it shows some text."""
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "vggquant", *map(str, arguments)]
+    command = [sys.executable, "-c", START, *map(str, arguments)]
     process = subprocess.Popen(command, stderr=follower, stdout=subprocess.PIPE)
     os.close(follower)
     shown = b""

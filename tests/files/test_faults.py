@@ -33,6 +33,7 @@ from vggquant.packing.packer import pack
 from vggquant.files import disk
 
 path, number, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have made to be ignored
 made = 0
 
 def counted(original):
