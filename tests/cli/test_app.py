@@ -20,7 +20,7 @@ def test_version() -> None:
         (["info", "missing"], 1, "Error: missing: expected a readable file, got No such file or directory"),
         (["verify", __file__], 1, "expected a safetensors file"),
         (["pack", "vgg19", "/no/such/folder/x"], 1, "create it first"),
-        (["pack", "vgg19", "x", "--bits", "9"], 2, "Error: bits: expected 1 to 8"),
+        (["pack", "vgg19", "x", "--bits", "9"], 2, "Error: --bits: expected 1 to 8"),
         (["pack", "vgg19", "x", "--bits", "conv9_*=1,*=2"], 2, "Error: "),
         (["pack", "vgg19", "x", "--coding", "zip"], 2, "'zip' is not one of"),
         (["pack", "vgg19", "x", "--upto", "relu7_1"], 2, "relu7_1"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GOLDEN, run
-from vggquant.cli.output import decibels, echo, megabytes, print_json, print_pairs, print_table
+from vggquant.cli.output import as_typed, decibels, echo, megabytes, print_json, print_pairs, print_table
+from vggquant.cli.pack import pack
 
 SMALL = GOLDEN / "planes-4.safetensors"
 
@@ -50,3 +51,9 @@ def test_sizes_and_ratios_for_people() -> None:
     assert megabytes(20_045_678) == "20.05 MB"
     assert decibels(20.005) == "20.00 dB"
     assert decibels(None) == decibels(math.inf) == "lossless"
+
+
+def test_arguments_are_named_as_they_are_typed() -> None:
+    text = "leave out `bits` or `max_size`, pass `force=True`, `preprocessing='torch'`, `source` or `layers`"
+    typed = "leave out --bits or --max-size, pass --force, --preprocessing torch, SOURCE or layers"
+    assert as_typed(text, pack) == typed

@@ -130,10 +130,10 @@ def test_masks_and_colours_and_places(pictures: Path, mask: Path) -> None:
     ("more", "message"),
     [
         ("--mask mask.png", "mask: expected one for each style, or none at all, got 1 for 2"),
-        ("--style-weight 1", "style_weights: expected one for each style, 2"),
+        ("--style-weight 1", "--style-weight: expected one for each style, 2"),
         ("--content-layer relu4_2=x", "expected LAYER or LAYER=WEIGHT, got relu4_2=x"),
         ("--content-layer relu9_2", "--content-layer: expected a layer conv1_1 … pool5, got “relu9_2”"),
-        ("--supplemental-device cpu 99", "supplemental device: expected 1 to"),
+        ("--supplemental-device cpu 99", "--supplemental-device: expected 1 to"),
         ("--supplemental-device cpu conv9_9", "got conv9_9"),
         ("--supplemental-device abacus 3", "a device that torch has here, got abacus"),
         ("--style-layer relu1_1=1 --style-layer relu1_1=2", "expected each layer once"),

@@ -32,7 +32,7 @@ def test_a_contact_sheet_is_the_same_twice(painted: Comparison) -> None:
 
 
 def test_a_contact_sheet_needs_paintings(painted: Comparison) -> None:
-    with pytest.raises(OptionError, match="add --transfer"):
+    with pytest.raises(OptionError, match="add `transfer=True`"):
         contact_sheet(replace(painted, painted={}, sources={}))
 
 

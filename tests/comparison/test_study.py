@@ -72,7 +72,7 @@ def test_a_cut_file_is_compared_on_what_it_has(small: None, tmp_path: Path) -> N
 def test_what_makes_no_study_is_refused(small: None) -> None:
     with pytest.raises(OptionError, match="a file or a width"):
         compare("vgg19")
-    with pytest.raises(OptionError, match="add --transfer"):
+    with pytest.raises(OptionError, match="add `transfer=True`"):
         compare("vgg19", ["vgg19"], content="x.png")
 
 

@@ -180,7 +180,7 @@ def test_writing_is_deterministic() -> None:
 def test_an_existing_file_is_kept_without_force(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"old")
-    with pytest.raises(StorageError, match="--force"):
+    with pytest.raises(StorageError, match="pass `force=True`"):
         write(path, read(GOLDEN / "planes-1.safetensors"))
     assert path.read_bytes() == b"old"
     write(path, read(GOLDEN / "planes-1.safetensors"), force=True)

@@ -81,7 +81,7 @@ def test_a_classifier_is_left_out_and_named(vgg11_arrays: Arrays) -> None:
 
 def test_an_extra_layer_is_named_unless_ignored(vgg11_arrays: Arrays) -> None:
     arrays = torchvision(vgg11_arrays) | {"decoder.weight": np.zeros((2, 2), np.float32)}
-    with pytest.raises(SourceError, match=r"^decoder\.weight: .*--ignore-extra"):
+    with pytest.raises(SourceError, match=r"^decoder\.weight: .*`ignore_extra=True`"):
         read_layout(as_source(arrays))
     assert read_layout(as_source(arrays), ignore_extra=True).left_out == ("decoder.weight",)
 
@@ -110,14 +110,14 @@ def test_another_architecture_is_named(vgg11_arrays: Arrays) -> None:
     vgg13 = random_arrays(ARCHITECTURES["vgg13"])
     arrays: Arrays = dict(write_layout(vgg13, "caffe", ARCHITECTURES["vgg13"]))
     for ignore_extra in (False, True):  # a larger VGG's layers are no extras
-        with pytest.raises(SourceError, match=r"^conv1_2\.weight: expected only vgg11's layers .* --arch"):
+        with pytest.raises(SourceError, match=r"^conv1_2\.weight: expected only vgg11's layers .* `arch`"):
             read_layout(as_source(arrays), architecture=VGG11, ignore_extra=ignore_extra)
 
 
 def test_a_cut_source_needs_upto(vgg11_arrays: Arrays) -> None:
     cut = {name: array for name, array in vgg11_arrays.items() if name < "conv4_2"}
     arrays = torchvision(cut)
-    with pytest.raises(SourceError, match="--upto"):
+    with pytest.raises(SourceError, match="`upto`"):
         read_layout(as_source(arrays))
     assert equal(read_layout(as_source(arrays), upto="relu4_1").arrays, cut)
 
@@ -125,7 +125,7 @@ def test_a_cut_source_needs_upto(vgg11_arrays: Arrays) -> None:
 def test_what_fits_several_needs_arch() -> None:
     expected = random_arrays(ARCHITECTURES["vgg16"], upto="relu2_2")
     arrays: Arrays = dict(write_layout(expected, "caffe", ARCHITECTURES["vgg16"]))
-    with pytest.raises(SourceError, match=r"vgg13 and vgg16 and vgg19; choose one with --arch"):
+    with pytest.raises(SourceError, match=r"vgg13 and vgg16 and vgg19; choose one with `arch`"):
         read_layout(as_source(arrays), upto="relu2_2")
     assert equal(read_layout(as_source(arrays), upto="relu2_2", architecture=ARCHITECTURES["vgg19"]).arrays, expected)
 
@@ -240,5 +240,5 @@ def test_foreign_names_are_refused(vgg11_arrays: Arrays) -> None:
     with pytest.raises(SourceError, match="no tensors"):
         read_layout({})
     mixed = torchvision(vgg11_arrays) | dict(write_layout(vgg11_arrays, "caffe", VGG11))
-    with pytest.raises(SourceError, match="torchvision and caffe; choose one with --layout"):
+    with pytest.raises(SourceError, match="torchvision and caffe; choose one with `layout`"):
         read_layout(as_source(mixed))

@@ -49,7 +49,7 @@ def written(weights: Weights, path: Path, **metadata: str) -> Path:
 
 def test_unknown_torchvision_names_need_preprocessing(state: State, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(SourceError, match=r"torchvision \(torch\) and jcjohnson \(caffe\) share; pass --preprocessing"):
+    with pytest.raises(SourceError, match=r"torchvision \(torch\) and jcjohnson \(caffe\) share; pass `preprocessing`"):
         read_source(tmp_path / "x.pth", arch="vgg11", upto=UPTO)
     source = read_source(tmp_path / "x.pth", arch="vgg11", upto=UPTO, preprocessing="caffe")
     assert require_vgg(source.weights.network).preprocessing == "caffe"

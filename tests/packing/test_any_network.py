@@ -197,7 +197,7 @@ def test_a_size_gives_large_layers_widths_of_their_own(large: Path, tmp_path: Pa
 
 
 def test_a_size_below_the_smallest_tells_the_least(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"at least (\d+) bytes, .*got 500; raise --max-size$") as caught:
+    with pytest.raises(OptionError, match=r"at least (\d+) bytes, .*got 500; raise `max_size`$") as caught:
         pack(source, tmp_path / "packed", max_size=500)
     least = int(str(caught.value).split("at least ")[1].split()[0])
     assert pack(source, tmp_path / "packed", max_size=least).info.bytes <= least
@@ -221,8 +221,8 @@ def test_unpack_writes_what_pack_reads_back(source: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("out", "layout", "match"),
     [
-        ("x.h5", None, r"OUT: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .h5"),
-        ("x.bin", None, r"OUT: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .bin"),
+        ("x.h5", None, r"out: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .h5"),
+        ("x.bin", None, r"out: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .bin"),
         ("x.pth", "torchvision", "layout vggquant for a network of the family toy, got torchvision"),
     ],
 )
@@ -288,7 +288,9 @@ def test_tensors_missing_or_too_many_are_named(tmp_path: Path) -> None:
     state = {name: torch.from_numpy(array) for name, array in weights.plain.items()}
     metadata = describe(weights)
     safetensors.torch.save_file({**state, "more": torch.zeros(1)}, tmp_path / "more.safetensors", metadata)
-    with pytest.raises(SourceError, match=r"more: expected only tensors of the toy network, got 1 more; pass --ignore"):
+    with pytest.raises(
+        SourceError, match=r"more: expected only tensors of the toy network, got 1 more; pass `ignore_extra=True`"
+    ):
         pack(tmp_path / "more.safetensors", tmp_path / "out")
     pack(tmp_path / "more.safetensors", tmp_path / "out", ignore_extra=True)
     del state["fc.bias"]

@@ -99,5 +99,5 @@ def test_sizes(text: int | str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "MB", "-6MB", "6 mb", "6M", "1e6", "six", "nan"])
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="max-size"):
+    with pytest.raises(OptionError, match="max_size"):
         parse_size(text)

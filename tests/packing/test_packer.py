@@ -119,7 +119,7 @@ def test_an_output_called_like_the_embedded_weights_is_a_file(tmp_path: Path, mo
 
 
 def test_widths_and_a_size_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="leave out --bits or --max-size"):
+    with pytest.raises(OptionError, match="leave out `bits` or `max_size`"):
         pack("vgg19", tmp_path / "x", bits=4, max_size="6MB")
 
 
@@ -127,9 +127,9 @@ def test_options_are_refused_without_naming_the_file(tmp_path: Path) -> None:
     """Where a width or a size is wrong, the file is not."""
     with pytest.raises(OptionError, match=r"^bits: expected 1 to 8, or layer=width, got 9"):
         pack("vgg19", tmp_path / "x", bits=9, upto="relu1_1")
-    with pytest.raises(OptionError, match=r"^max-size: expected a size in bytes"):
+    with pytest.raises(OptionError, match=r"^max_size: expected a size in bytes"):
         pack("vgg19", tmp_path / "x", max_size="big", upto="relu1_1")
-    with pytest.raises(OptionError, match=r"^max-size: expected at least \d+ bytes"):
+    with pytest.raises(OptionError, match=r"^max_size: expected at least \d+ bytes"):
         pack("vgg19", tmp_path / "x", max_size=9, upto="relu1_1")
 
 
@@ -144,7 +144,7 @@ def test_damage_that_packing_finds_names_file_and_layer(tmp_path: Path) -> None:
 def test_the_output_is_checked_before_any_work(tmp_path: Path) -> None:
     existing = tmp_path / "x.safetensors"
     existing.write_bytes(b"old")
-    with pytest.raises(StorageError, match="--force"):
+    with pytest.raises(StorageError, match="pass `force=True`"):
         pack("vgg19", existing)
     with pytest.raises(StorageError, match="create it first"):
         pack("vgg19", tmp_path / "no" / "x.safetensors")

@@ -87,6 +87,6 @@ def test_the_file_of_a_size_does_not_depend_on_jobs(tmp_path: Path) -> None:
 
 def test_too_small_a_size_is_refused_with_the_smallest(tmp_path: Path) -> None:
     smallest = pack("vgg19", tmp_path / "x", bits=1, upto="relu2_1").info.bytes
-    with pytest.raises(OptionError, match=rf"at least {smallest} bytes, .*got 9000; raise --max-size"):
+    with pytest.raises(OptionError, match=rf"at least {smallest} bytes, .*got 9000; raise `max_size`"):
         pack("vgg19", tmp_path / "y", max_size=9000, upto="relu2_1")
     assert pack("vgg19", tmp_path / "y", max_size=smallest, upto="relu2_1").info.bytes == smallest

@@ -80,7 +80,7 @@ def test_the_output_is_checked_before_any_work(tmp_path: Path) -> None:
     existing = tmp_path / "x.safetensors"
     existing.write_bytes(b"old")
     (tmp_path / "folder.pth").mkdir()
-    with pytest.raises(StorageError, match="--force"):
+    with pytest.raises(StorageError, match="pass `force=True`"):
         unpack("vgg19", existing)
     with pytest.raises(StorageError, match="create it first"):
         unpack("vgg19", tmp_path / "no" / "x.safetensors")

@@ -121,7 +121,7 @@ def test_outputs_are_protected(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"an ending \.png"):
         write_picture(tmp_path / "x.gif", Picture(torch.rand(1, 3, 2, 2)))
     (tmp_path / "x.png").write_bytes(b"old")
-    with pytest.raises(StorageError, match="--force"):
+    with pytest.raises(StorageError, match="pass `force=True`"):
         write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 2, 2)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from vggquant.cli.output import echo
+from vggquant.cli.output import argument_as_typed, as_typed, echo
 from vggquant.errors import OptionError, VggQuantError
 
 COMMANDS = ("compare", "info", "pack", "stylize", "unpack", "verify")  # each a module here, and a function in it
@@ -43,12 +43,12 @@ class OneLineErrors(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()  # so that a full disk is noticed while it can still be reported
             return result
-        except OptionError as error:
-            echo(f"Error: {error}", err=True)
-            ctx.exit(USAGE)
         except VggQuantError as error:
-            echo(f"Error: {error}", err=True)
-            ctx.exit(REFUSED)
+            command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
+            if isinstance(error, OptionError):
+                error.tensor = argument_as_typed(error.tensor, command) or error.tensor
+            echo(f"Error: {as_typed(str(error), command)}", err=True)
+            ctx.exit(USAGE if isinstance(error, OptionError) else REFUSED)
         except KeyboardInterrupt:
             echo("Interrupted; every file is the old one or a whole new one.", err=True)
             ctx.exit(INTERRUPTED)

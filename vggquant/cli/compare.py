@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggquant.cli.options import Widths, force_option, json_option
-from vggquant.cli.output import echo, print_json, print_table
+from vggquant.cli.output import as_typed, echo, print_json, print_table
 from vggquant.cli.progress import progress_bar
 from vggquant.errors import OptionError
 from vggquant.files.layouts import LAYOUTS
@@ -81,7 +81,7 @@ def _check_outputs(
     from vggquant.files.disk import check_output
 
     if figure is not None and not transfer:
-        raise OptionError("pictures for a figure", "none", "add --transfer", tensor="figure")
+        raise OptionError("pictures for a figure", "none", "add `transfer=True`", tensor="figure")
     if figure is not None and not figure.lower().endswith(".png"):
         raise OptionError("a name that ends in .png", figure, "rename it", tensor="figure")
     if report is not None and figure is not None and os.path.realpath(report) == os.path.realpath(figure):
@@ -100,4 +100,4 @@ def _print(study: Comparison, as_json: bool) -> None:
         return
     print_table(COLUMNS, [columns_of(file) for file in (study.reference, *study.files)])
     for note in study.notes:
-        echo(note, err=True)
+        echo(as_typed(note, compare), err=True)

@@ -1,4 +1,4 @@
-"""Prints lines, tables, pairs and JSON, and words sizes and ratios for people.
+"""Prints lines, tables, pairs and JSON, and words sizes, ratios and the names of options for people.
 
 What is printed is left to the commands.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,32 @@ LONGEST_LINE = 4000  # characters; attributions are long
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print one line, with control characters escaped, since names and texts from files may hold any."""
     click.echo(printable(text, LONGEST_LINE), err=err)
+
+
+def as_typed(text: str, command: click.Command) -> str:
+    """Name arguments as a command has them, where a message names them as the functions of the package do.
+
+    Args:
+        text: Names arguments in backquotes: `` `arch` ``, `` `force=True` ``.
+        command: Whose arguments they are; a name that is none of its own only loses the backquotes.
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        typed = argument_as_typed(name, command)
+        if typed is None:
+            return found[0].strip("`")
+        return typed if value in (None, "True") else f"{typed} {value}"
+
+    return re.sub(r"`(?P<name>\w+)(='?(?P<value>\w+)'?)?`", typed, text)
+
+
+def argument_as_typed(name: str | None, command: click.Command) -> str | None:
+    """An argument as a user types it, ``--max-size`` for ``max_size``; ``None`` if the command has no such argument."""
+    for parameter in command.params:
+        if parameter.name == name:
+            return parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
+    return None
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vggquant.cli.options import force_option, json_option
-from vggquant.cli.output import echo, megabytes, print_json
+from vggquant.cli.output import as_typed, echo, megabytes, print_json
 from vggquant.cli.progress import progress_bar
 from vggquant.codec.bitstream import CODINGS
 from vggquant.files.layouts import LAYOUTS
@@ -38,7 +38,7 @@ def pack(source: str, out: str, layout: Any, as_json: bool, **options: Any) -> N
         print_json(report)
         return
     for note in report.notes:
-        echo(note, err=True)
+        echo(as_typed(note, pack), err=True)
     info = report.info
     echo(
         f"{out}: {info.architecture or info.family}, {len(info.layers)} layers, {megabytes(info.bytes)}, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vggquant.cli.options import LayerWeight, force_option
-from vggquant.cli.output import echo
+from vggquant.cli.output import as_typed, echo
 from vggquant.cli.progress import progress_bar
 from vggquant.errors import OptionError
 from vggquant.networks.vgg import ARCHITECTURES
@@ -96,7 +96,7 @@ def stylize(
     with progress_bar("stylizing") as progress:
         report = paint(content, styles, out, options, start=picture, saves=saves, progress=progress, **given)
     for note in report.notes:
-        echo(note, err=True)
+        echo(as_typed(note, stylize), err=True)
     loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
     echo(f"{out}: {report.width} × {report.height} pixels, {options.steps} steps" + (f"; {loss}" if loss else ""))
 
@@ -132,5 +132,5 @@ def _saves(every: int | None, folder: str, prefix: str) -> Saves | None:
     if every is not None:
         return Saves(every, folder, prefix)
     if folder != HERE or prefix:
-        raise OptionError("--save-every with a folder or prefix for it", "none", "add it", tensor="save")
+        raise OptionError("`save_every` with a folder or prefix for it", "none", "add it", tensor="save_every")
     return None

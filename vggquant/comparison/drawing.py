@@ -48,7 +48,7 @@ def contact_sheet(study: Comparison) -> bytes:
         OptionError: Nothing was painted.
     """
     if not study.painted:
-        raise OptionError("pictures for a figure", "none", "add --transfer", tensor="figure")
+        raise OptionError("pictures for a figure", "none", "add `transfer=True`", tensor="figure")
     pictures = {**study.sources, **study.painted}
     columns = min(SHEET_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)

@@ -74,7 +74,7 @@ def painting_sources(
         if path is not None:
             sources[name] = read_picture(path, pixels=PIXELS_PER_PICTURE).pixels
     if "style" not in sources:
-        raise OptionError("a style", "a single picture", "add another, or name one with --style", tensor="style")
+        raise OptionError("a style", "a single picture", "add another, or name one with `style`", tensor="style")
     if torch.equal(sources["content"], sources["style"]):
         raise OptionError("two different pictures", "one for content and style", "name another", tensor="style")
     return sources

@@ -147,7 +147,7 @@ class _Request:
         if not self.files and not self.widths:
             raise OptionError("a file or a width to compare", "none", "name some", tensor="files")
         if (self.content is not None or self.style is not None) and not self.transfer:
-            raise OptionError("a transfer for content and style", "none", "add --transfer", tensor="transfer")
+            raise OptionError("a transfer for content and style", "none", "add `transfer=True`", tensor="transfer")
 
     def steps(self, pictures: int) -> int:
         """Count the steps of the work: one for each packing, picture of a file, and step of a transfer."""

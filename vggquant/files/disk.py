@@ -111,7 +111,7 @@ def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = (
         if any(os.path.exists(source) and os.path.samestat(existing, os.stat(source)) for source in sources):
             raise StorageError("an output other than the source", "the same file", "choose another name", path=path)
         if not force:
-            raise StorageError("a new file", "one that exists", "choose another name or pass --force", path=path)
+            raise StorageError("a new file", "one that exists", "choose another name or pass `force=True`", path=path)
 
 
 def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) -> int:
@@ -189,7 +189,7 @@ def _put_in_place(temporary: Path, target: Path, *, force: bool) -> None:
         try:
             os.link(temporary, target)
         except FileExistsError:
-            cure = "choose another name or pass --force"
+            cure = "choose another name or pass `force=True`"
             raise StorageError("a new file", "one that came up meanwhile", cure, path=target) from None
         except OSError:  # some file systems have no links
             pass

@@ -126,7 +126,7 @@ def read_network(
     }
     extra = [name for name in tensors if name not in arrays]
     if extra and not ignore_extra:
-        cure = "pass --ignore-extra to leave them out"
+        cure = "pass `ignore_extra=True` to leave them out"
         raise SourceError(f"only tensors of the {network.family} network", f"{len(extra)} more", cure, tensor=extra[0])
     return arrays
 
@@ -204,7 +204,7 @@ def _check_left_out(left_out: tuple[str, ...], layout: Layout, architecture: Arc
         raise SourceError(
             f"only {architecture.name}'s layers and a classifier",
             f"{len(extra)} more",
-            "pass --arch if it is another VGG" if convolutions else "pass --ignore-extra to leave them out",
+            "pass `arch` if it is another VGG" if convolutions else "pass `ignore_extra=True` to leave them out",
             tensor=(convolutions or extra)[0],
         )
 
@@ -294,7 +294,7 @@ def _read(
     name: str,
     shape: tuple[int, ...],
     dtypes: tuple[str, ...] = FLOATING,
-    cure: str = "pass --arch if it is another VGG",
+    cure: str = "pass `arch` if it is another VGG",
 ) -> Array:
     """The elements of a tensor; `cure` is for one that is missing or of another shape."""
     if name not in tensors:
@@ -338,7 +338,7 @@ def _recognise_layout(names: Iterable[str]) -> Layout:
         return found[0]
     some = ", ".join(list(names)[:4]) or "no tensors"
     if found:
-        raise SourceError("one layout", f"names of {' and '.join(found)}", "choose one with --layout")
+        raise SourceError("one layout", f"names of {' and '.join(found)}", "choose one with `layout`")
     cure = "rename them; another network than a VGG needs a safetensors file with its record"
     raise SourceError("names such as features.0.weight, conv1_1.weight or block1_conv1/kernel", some, cure)
 
@@ -364,12 +364,12 @@ def _recognise_architecture(
         return fitting[0]
     if fitting:
         several = " and ".join(vgg.name for vgg in fitting)
-        raise SourceError("one VGG that the layers fit", f"layers that fit {several}", "choose one with --arch")
+        raise SourceError("one VGG that the layers fit", f"layers that fit {several}", "choose one with `arch`")
     closest = min(names, key=lambda name: len(names[name] ^ present))
     differing = sorted(names[closest] ^ present)
     raise SourceError(
         f"the convolutions of {closest} or another VGG",
         f"no {differing[0]}" if differing[0] in names[closest] else f"{differing[0]} too",
-        "pass --arch to say which VGG it is, --upto if the file ends early",
+        "pass `arch` to say which VGG it is, `upto` if the file ends early",
         tensor=differing[0],
     )

@@ -212,7 +212,7 @@ def _architecture(file: WeightFile, asked: Asked) -> Architecture | None:
     if recorded is None:
         return None
     if recorded not in ARCHITECTURES:
-        cure = "the file's record is wrong, pass --arch"
+        cure = "the file's record is wrong, pass `arch`"
         raise SourceError(f"architecture {', '.join(ARCHITECTURES)}", recorded, cure)
     return ARCHITECTURES[recorded]
 
@@ -243,11 +243,11 @@ def _settle_preprocessing(
     if asked is not None:
         return asked, "as asked"
     if layout != "torchvision":
-        return "caffe", f"what the {layout} names stand for; pass --preprocessing torch if they do not here"
+        return "caffe", f"what the {layout} names stand for; pass `preprocessing='torch'` if they do not here"
     raise SourceError(
         "preprocessing caffe or torch",
         "an unknown file of features.N names, which torchvision (torch) and jcjohnson (caffe) share",
-        "pass --preprocessing; the wrong one spoils every feature",
+        "pass `preprocessing`; the wrong one spoils every feature",
     )
 
 

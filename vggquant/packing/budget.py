@@ -66,7 +66,7 @@ def parse_size(size: int | str) -> int:
     """
     found = re.fullmatch(r"([0-9]*\.?[0-9]+) *(|B|[kK]B|MB|GB|KiB|MiB|GiB)", str(size).strip())
     if not found:
-        raise OptionError("a size in bytes or such as 6MB", size, "write 6MB, 5.5MiB or 6000000", tensor="max-size")
+        raise OptionError("a size in bytes or such as 6MB", size, "write 6MB, 5.5MiB or 6000000", tensor="max_size")
     return int(Decimal(found[1]) * _UNITS[found[2].upper()])
 
 
@@ -83,7 +83,7 @@ def visible_loss(layer: str, bits: int, noise: float) -> float:
 
 
 def choose_widths(
-    choices: Mapping[str, Sequence[Choice]], budget: int, overhead: int = 0, cure: str = "raise --max-size"
+    choices: Mapping[str, Sequence[Choice]], budget: int, overhead: int = 0, cure: str = "raise `max_size`"
 ) -> dict[str, int]:
     """Choose a width for each layer so that the visible loss is smallest within a budget.
 
@@ -120,7 +120,7 @@ def choose_widths(
             f"at least {sizes[0] + overhead} bytes, the size at 1 bit a weight",
             budget + overhead,
             cure,
-            tensor="max-size",
+            tensor="max_size",
         )
     chosen = {}
     state = sizes.size - 1  # ascending sizes have descending losses

@@ -90,7 +90,7 @@ def pack(
 
 def _check_options(bits: int | str | None, max_size: int | str | None, coding: Coding, jobs: int | None) -> None:
     if bits is not None and max_size is not None:
-        raise OptionError("widths or a size", "both", "leave out --bits or --max-size", tensor="max-size")
+        raise OptionError("widths or a size", "both", "leave out `bits` or `max_size`", tensor="max_size")
     require_coding(coding)
     if jobs is not None and jobs < 1:
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")

@@ -218,7 +218,7 @@ def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
     items = {members[0].layer: members for members in _items(weights.network)}
     choices = {item: _choices(members, candidates) for item, members in items.items()}
     chosen, reckoned = dict.fromkeys(items, MIN_BITS), 0
-    cure = "raise --max-size or leave out layers with --upto" if as_vgg(weights.network) else "raise --max-size"
+    cure = "raise `max_size` or leave out layers with `upto`" if as_vgg(weights.network) else "raise `max_size`"
 
     def widths() -> dict[str, int]:
         return {spec.layer: chosen[item] for item, members in items.items() for spec in members}

@@ -95,12 +95,12 @@ def _check_ending(out: PathLike, layout: Layout | None) -> str:
     """The ending of an output, if it is known and fits the layout asked for."""
     ending = os.path.splitext(os.fspath(out))[1].lower()
     if ending not in _ENDINGS:
-        raise OptionError(f"an ending {', '.join(_ENDINGS)}", ending or "none", "rename it", tensor="OUT")
+        raise OptionError(f"an ending {', '.join(_ENDINGS)}", ending or "none", "rename it", tensor="out")
     if layout is not None:
         require_one_of("layout", layout, LAYOUTS)
     own = _ENDINGS[ending]
     if own is not None and layout not in (None, own):
-        cure = "leave --layout out or change the ending"
+        cure = "leave `layout` out or change the ending"
         raise OptionError(f"layout {own} for {ending}", layout, cure, tensor="layout")
     return ending
 
@@ -111,9 +111,9 @@ def _choose_layout(network: Network, asked: Layout | None, ending: str) -> Layou
     whose = f"for a network of the family {network.family}"
     if _ENDINGS[ending] is not None:
         endings = ", ".join(each for each, layout in _ENDINGS.items() if layout is None)
-        raise OptionError(f"an ending {endings} {whose}", ending, "rename it", tensor="OUT")
+        raise OptionError(f"an ending {endings} {whose}", ending, "rename it", tensor="out")
     if asked not in (None, "vggquant"):
-        raise OptionError(f"layout vggquant {whose}", asked, "leave --layout out", tensor="layout")
+        raise OptionError(f"layout vggquant {whose}", asked, "leave `layout` out", tensor="layout")
     return "vggquant"
 
 

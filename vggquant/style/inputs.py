@@ -71,7 +71,7 @@ class Inputs:
             raise OptionError("a picture to start or to resume from", "both", "choose one", tensor="start")
         if self.masks and len(self.masks) != len(self.styles):
             got = f"{len(self.masks)} for {len(self.styles)}"
-            raise OptionError("one for each style, or none at all", got, "name as many", tensor="mask")
+            raise OptionError("one for each style, or none at all", got, "name as many", tensor="masks")
 
     def checksums(self) -> dict[str, Any]:
         """SHA-256 of each file but the one to resume from, as a painting records them."""

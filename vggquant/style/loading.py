@@ -101,8 +101,10 @@ def _layer_of(vgg: VGG, layer: str) -> str:
     names = vgg.architecture.layers
     if layer.isdecimal():
         if not 0 < int(layer) < len(names):
-            raise OptionError(f"1 to {len(names) - 1}", layer, "see --list-layers", tensor="supplemental device")
+            raise OptionError(f"1 to {len(names) - 1}", layer, "choose one of these", tensor="supplemental_devices")
         return names[int(layer)]
     if layer not in names:
-        raise OptionError("the name of a layer", layer, "see --list-layers", tensor="supplemental device")
+        raise OptionError(
+            f"a layer {names[0]} … {names[-1]}", layer, "choose one of these", tensor="supplemental_devices"
+        )
     return layer

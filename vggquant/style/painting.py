@@ -227,13 +227,13 @@ class _Painting:
 
 
 def _check_layers(options: StyleOptions) -> None:
-    """Refuse names that are no VGG's layers, in the words of the command line."""
-    named = [("--content-layer", layer) for layer in options.content_layers]
-    named += [("--style-layer", layer) for layer in options.style_layers]
+    """Refuse names that are no VGG's layers."""
+    named = [("content_layers", layer) for layer in options.content_layers]
+    named += [("style_layers", layer) for layer in options.style_layers]
     for option, layer in named:
         if layer not in LAYERS:
             expected = f"a layer {LAYERS[0]} … {LAYERS[-1]}"
-            raise OptionError(expected, f"“{layer}”", "see --list-layers", tensor=option)
+            raise OptionError(expected, f"“{layer}”", "name one of these", tensor=option)
 
 
 def _finished(painted: Tensor, step: int, pictures: Pictures, record: Record) -> Picture:

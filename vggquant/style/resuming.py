@@ -16,7 +16,7 @@ from vggquant.pictures.files import Picture
 from vggquant.style.inputs import Inputs, Pictures, checksum
 from vggquant.style.options import StyleOptions
 
-_CURE = "repeat the command that it was made with, or pass it to --start"
+_CURE = "repeat the command that it was made with, or pass it as `start`"
 
 
 @dataclass(frozen=True)
