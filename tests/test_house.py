@@ -15,7 +15,7 @@ PACKAGE = Path(vggquant.__file__).parent
 
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "": (("errors", "lazy_imports"), ("progress",)),
+    "": (("errors", "lazy_imports"), ("progress", "wording")),
     "networks": (("network",), ("vgg",), ("families",)),
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
@@ -163,6 +163,11 @@ def test_packing_a_safetensors_file_needs_no_torch(tmp_path: Path) -> None:
     out = tmp_path / "x.safetensors"
     arguments = ["pack", "vgg19", str(out), "--bits", "2", "--upto", "relu1_1"]
     assert loaded_by(COMMAND.format(arguments=arguments)) == set()
+
+
+def test_comparing_on_generated_pictures_needs_the_base_install_alone() -> None:
+    arguments = ["compare", "vgg19", "--widths", "1", "--upto", "relu1_1"]
+    assert loaded_by(COMMAND.format(arguments=arguments)) == {"torch"}
 
 
 def test_the_public_surface() -> None:

@@ -101,3 +101,29 @@ def test_running_out_of_memory_is_one_line(pictures: Path, monkeypatch: pytest.M
     result = run("stylize", content, style, "-o", out)
     assert result.exit_code == 1
     assert result.stderr == "Error: expected enough memory, got none left; choose a smaller picture or file\n"
+
+
+def test_a_file_that_nobody_foresaw_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/some/library.so")
+
+    monkeypatch.setattr("vggquant.packing.inspection.info", fail)
+    result = run("info", "vgg19")
+    assert result.exit_code == 1
+    assert result.stderr == "Error: /some/library.so: expected a usable file, got Permission denied; check the path\n"
+
+
+def test_names_of_files_are_shown_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("`bits`").write_bytes(b"")
+    result = run("pack", "vgg19", "`bits`")
+    assert result.stderr == (
+        "Error: `bits`: expected a new file, got one that exists; choose another name or pass --force\n"
+    )
+
+
+def test_without_a_command_the_commands_are_listed() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "compare" in result.output
+    assert "Traceback" not in result.output

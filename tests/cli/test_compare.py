@@ -46,6 +46,11 @@ def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monk
         (("missing.safetensors", "vgg19"), 1, "missing.safetensors"),
         (("vgg19", "vgg19", "--images", "missing"), 1, "a folder of pictures"),
         (("vgg19", "vgg19", "--style", "x.png"), 2, "add --transfer"),
+        (("vgg19", "vgg19", "--transfer", "--upto", "relu1_1"), 2, "leave --upto or --transfer out"),
+        (("vgg19", "vgg19", "--upto", "relu9_9"), 2, "--upto: expected a layer of vgg19"),
+        (("vgg19", "vgg19", "--report", "/no/such/folder/x.html"), 1, "/no/such/folder/x.html: expected an existing"),
+        (("vgg19", "vgg19", "--report", "/"), 1, "/: expected a file name, got a folder"),
+        (("missing.safetensors", "vgg19", "--json"), 1, "missing.safetensors: expected a readable file"),
     ],
 )
 def test_wrong_commands_are_refused(given: tuple[str, ...], code: int, message: str, tmp_path: Path) -> None:
@@ -53,6 +58,7 @@ def test_wrong_commands_are_refused(given: tuple[str, ...], code: int, message: 
     assert result.exit_code == code, result.output
     assert message in result.stderr
     assert "Traceback" not in result.output
+    assert result.stdout == ""
 
 
 def test_a_picture_that_is_measured_on_is_not_overwritten(tmp_path: Path) -> None:

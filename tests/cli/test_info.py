@@ -27,3 +27,12 @@ def test_texts_of_strangers_are_shown_harmless(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "\x1b" not in result.output
     assert "a\\rb" in result.stdout
+
+
+def test_info_says_which_layers_lost_nothing() -> None:
+    lines = run("info", "vgg19").stdout.splitlines()
+    assert lines[1].split()[-1] == "lossless"
+    assert lines[-1] == "lossless: nothing was lost against the source, which may itself have been quantized."
+    lines = run("info", SMALL).stdout.splitlines()
+    assert lines[1].split()[-2:] == ["12.50", "dB"]
+    assert "lossless" not in "".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GOLDEN, run
-from vggquant.cli.output import as_typed, decibels, echo, megabytes, print_json, print_pairs, print_table
+from vggquant.cli.output import as_typed, echo, print_json, print_pairs, print_table
 from vggquant.cli.pack import pack
 
 SMALL = GOLDEN / "planes-4.safetensors"
@@ -19,11 +19,13 @@ def test_json_is_one_object_and_nothing_else(tmp_path: Path) -> None:
     assert packed["info"]["bytes"] == out.stat().st_size
     info = json.loads(run("info", out, "--json", "--wheel").stdout)
     assert info["architecture"] == "vgg11"
-    assert info["layers"][0]["sqnr_db"] == 12.5
+    assert (info["layers"][0]["sqnr_db"], info["layers"][0]["lossless"]) == (12.5, False)
     assert 0 < info["wheel_bytes"] < out.stat().st_size + 500
     verified = json.loads(run("verify", out, "--against", SMALL, "--json").stdout)
-    assert verified["sqnr_db"] is None  # infinite
+    assert (verified["sqnr_db"], verified["lossless"]) == (None, True)  # infinite
     assert verified["against"][0]["largest_error"] == 0
+    alone = json.loads(run("verify", out, "--json").stdout)
+    assert (alone["sqnr_db"], alone["lossless"], alone["against"]) == (None, None, [])  # not compared
 
 
 def test_what_json_has_no_number_for_is_null(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,12 +47,6 @@ def test_tables_and_pairs_are_aligned(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "layer    bytes\na        1,000\nlongest      9\n"
     print_pairs(("a", "1"), ("name", "2"))
     assert capsys.readouterr().out == "\na     1\nname  2\n"
-
-
-def test_sizes_and_ratios_for_people() -> None:
-    assert megabytes(20_045_678) == "20.05 MB"
-    assert decibels(20.005) == "20.00 dB"
-    assert decibels(None) == decibels(math.inf) == "lossless"
 
 
 def test_arguments_are_named_as_they_are_typed() -> None:

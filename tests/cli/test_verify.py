@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import GOLDEN, run
+from tests.conftest import GOLDEN, random_arrays, run
 from tests.packed import rebuilt
 from vggquant.files.container import read
 from vggquant.files.sources import embedded_path
+from vggquant.files.tensors import write_safetensors
+from vggquant.networks.vgg import ARCHITECTURES
 
 SMALL = GOLDEN / "planes-4.safetensors"
 
@@ -45,3 +47,19 @@ def test_verify_finds_unused_centroids_and_wrong_codes(tmp_path: Path) -> None:
     assert "every centroid used, got 7 unused" in run("verify", path).stderr
     path.write_bytes(rebuilt(weight_codes=np.full(648, 255, np.uint8), weight_codebook=np.arange(7, dtype=np.float32)))
     assert "codes below 7" in run("verify", path).stderr
+
+
+def test_infinite_and_missing_ratios_are_told_apart(tmp_path: Path) -> None:
+    arrays = {name: array.round(1) for name, array in random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1").items()}
+    zeros = {**arrays, "conv1_1.weight": arrays["conv1_1.weight"] * 0}
+    for name, held in (("full", arrays), ("zeros", zeros)):
+        data = b"".join(map(bytes, write_safetensors(held, {"architecture": "vgg11"})))
+        (tmp_path / f"{name}.safetensors").write_bytes(data)
+    packed, source = tmp_path / "packed", tmp_path / "zeros.safetensors"
+    assert run("pack", tmp_path / "full.safetensors", packed, "--upto", "relu2_1").exit_code == 0
+    lines = run("verify", packed, "--against", source).stdout.splitlines()
+    assert lines[1].split()[:3] == ["conv1_1", "-∞", "dB"]
+    assert lines[2].split()[:2] == ["conv2_1", "lossless"]
+    found = json.loads(run("verify", packed, "--against", source, "--json").stdout)
+    assert [(check["sqnr_db"], check["lossless"]) for check in found["against"]] == [(None, False), (None, True)]
+    assert found["lossless"] is False

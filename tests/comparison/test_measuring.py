@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import random_arrays, run
-from vggquant import compare
+from vggquant import compare, pack
 from vggquant.comparison.sample_pictures import named_pictures
 from vggquant.files.tensors import write_safetensors
 from vggquant.models.features import relative_error
@@ -56,3 +56,23 @@ def test_errors_beyond_numbers_are_unknown(small: None, tmp_path: Path) -> None:
 
 def test_errors_are_relative() -> None:
     assert relative_error(torch.tensor([3.0, 5.0]), torch.tensor([3.0, 4.0])) == pytest.approx(0.2)
+
+
+def test_equal_weights_and_noise_on_zeros_are_told_apart(small: None, tmp_path: Path) -> None:
+    arrays = {name: array.round(1) for name, array in random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1").items()}
+    zeros = {**arrays, "conv1_1.weight": arrays["conv1_1.weight"] * 0}
+    for name, held in (("full", arrays), ("zeros", zeros)):
+        (tmp_path / name).write_bytes(b"".join(map(bytes, write_safetensors(held, {"architecture": "vgg11"}))))
+    pack(tmp_path / "full", tmp_path / "packed", bits=8, upto="relu2_1")
+    (file,) = compare(tmp_path / "zeros", [tmp_path / "packed"], upto="relu2_1").files
+    assert file.layer_sqnr_db == {"conv1_1": None, "conv2_1": None}
+    assert file.lossless_layers == ("conv2_1",)
+    assert file.sqnr_db is not None
+    assert not file.lossless
+    study = compare(tmp_path / "zeros", [tmp_path / "packed"], upto="relu1_1")
+    (file,) = study.files
+    assert (file.sqnr_db, file.lossless, file.lossless_layers) == (None, False, ())
+    assert not file.equals_reference
+    numbers = json.loads(json.dumps(study.numbers, allow_nan=False))
+    assert numbers["reference"]["lossless_layers"] == ["conv1_1"]
+    assert (numbers["files"][0]["sqnr_db"], numbers["files"][0]["lossless"]) == (None, False)

@@ -92,7 +92,7 @@ def test_the_tables_hold_the_figures(painted: Comparison, page: Page) -> None:
     for index, file in enumerate(painted.files[:2]):
         for name, errors in (("feature error", file.feature_error), ("gram error", file.gram_error)):
             assert page.texts(name)[index] == [f"{error:.4f}" for error in errors.values()]
-        assert page.texts("SQNR")[index] == [f"{ratio:.1f}" for ratio in file.layer_sqnr_db.values()]
+        assert page.texts("SQNR")[index] == [f"{ratio:.1f} dB" for ratio in file.layer_sqnr_db.values()]
     assert set(page.texts("SQNR")[2]) == {"lossless"}
     assert set(page.texts("feature error")[2]) == {"0"}
 

@@ -83,3 +83,26 @@ def test_content_and_style_must_differ(small: None, tmp_path: Path) -> None:
         compare("vgg19", ["vgg19"], images=tmp_path, transfer=True)
     with pytest.raises(OptionError, match="two different pictures"):
         compare("vgg19", ["vgg19"], images=tmp_path, transfer=True, style=tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("role", ["content", "style"])
+def test_a_thin_picture_to_paint_from_is_named(role: str, small: None, tmp_path: Path) -> None:
+    Image.new("RGB", (900, 2)).save(tmp_path / "thin.png")
+    pictures = {name: torch.rand(1, 3, 16, 16) for name in "ab"}
+    with pytest.raises(PictureError, match=r"thin\.png: expected sides of at least 16 pixels"):
+        painting_sources(pictures, **{"content": None, "style": None, role: tmp_path / "thin.png"})
+
+
+def test_pictures_that_cannot_be_read_are_named(small: None, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "damaged.png").write_bytes((folder / "chelsea.png").read_bytes()[:500])
+    with pytest.raises(PictureError, match=r"damaged\.png: expected an undamaged picture"):
+        named_pictures(folder)
+
+    def refuse(self: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(PictureError) as caught:
+        named_pictures(folder)
+    expected = "expected a readable folder of pictures, got Permission denied; check its permissions"
+    assert str(caught.value) == f"{folder}: {expected}"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.metadata
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import torch
 from vggquant import compare, pack
 from vggquant.comparison import study as study_module
 from vggquant.comparison.study import Comparison
-from vggquant.errors import OptionError, SourceError
+from vggquant.errors import OptionError, SourceError, StorageError
+from vggquant.packing.inspection import info
+from vggquant.progress import Progress
 from vggquant.style.options import StyleOptions
 
 
@@ -24,7 +28,7 @@ def test_a_file_is_itself(small: None, packed_at: dict[int, Path]) -> None:
     study = compare(packed_at[2], [packed_at[2]], transfer=True)
     (file,) = study.files
     assert study.reference.label == "reference (2-bit)"
-    assert file.sqnr_db is None
+    assert (file.sqnr_db, file.lossless, file.lossless_layers) == (None, True, tuple(file.layer_sqnr_db))
     assert set(file.feature_error.values()) == set(file.gram_error.values()) == {0.0}
     assert (file.content_error, file.style_error, file.transfer_regret) == (0.0, 0.0, 1.0)
     assert any("itself of 8 bits at most" in note for note in study.notes)
@@ -84,3 +88,62 @@ def test_progress_counts_to_the_end(small: None, packed_at: dict[int, Path]) -> 
     assert seen[-1][0] == seen[-1][1]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert len({total for _, total in seen}) == 1
+
+
+def test_sizes_are_those_of_whole_files(small: None) -> None:
+    study = compare("vgg19", widths=[1], upto="relu1_1")
+    found, whole = study.reference, info("vgg19", wheel=True)
+    assert (found.bytes, found.wheel_bytes, found.sha256) == (whole.bytes, whole.wheel_bytes, whole.sha256)
+    assert found.bits_per_weight == whole.bits_per_weight
+    assert found.bits == {"conv1_1": 8}
+    ends = "compared up to relu1_1; its size, bits a weight and load time are those of the whole file."
+    assert any(note.endswith(ends) for note in study.notes)
+    assert study.files[0].bytes < 3000
+
+
+def test_a_deeper_file_is_described_whole(small: None, packed_at: dict[int, Path]) -> None:
+    (file,) = compare("vgg19", [packed_at[3]], upto="relu1_1").files
+    assert file.bits_per_weight == info(packed_at[3]).bits_per_weight
+    assert list(file.feature_error) == ["relu1_1"]
+    assert list(file.layer_sqnr_db) == ["conv1_1"]
+    assert (file.content_error, file.style_error) == (None, None)
+
+
+def test_files_are_packed_as_pack_does(small: None, tmp_path: Path) -> None:
+    pack("vgg19", tmp_path / "x", bits=2, upto="relu2_2")
+    (file,) = compare("vgg19", widths=[2], upto="relu2_2").files
+    assert file.sha256 == info(tmp_path / "x").sha256
+
+
+def test_packages_that_are_missing_are_left_out(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name in {"pillow", "vggquant"}:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    made = compare("vgg19", widths=[1], upto="relu1_1").made
+    assert set(made) == {"command", "torch", "numpy", "python"}
+
+
+def test_transfers_need_all_style_layers(small: None, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"upto: expected relu5_1 or a deeper layer .*, got relu4_2; leave `upto`"):
+        compare("vgg19", widths=[2], transfer=True, upto="relu4_2")
+    cut = tmp_path / "cut"
+    pack("vgg19", cut, bits=1, upto="relu1_1")
+    seen: list[Progress] = []
+    cases: list[tuple[str | Path, list[str | Path]]] = [(cut, ["vgg19"]), ("vgg19", ["vgg19", cut])]
+    for reference, files in cases:
+        with pytest.raises(SourceError) as caught:
+            compare(reference, files, widths=[1], transfer=True, progress=seen.append)
+        assert caught.value.path == cut
+    assert not seen  # noticed before any work
+
+
+def test_without_room_for_temporary_files_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
+    with pytest.raises(StorageError, match="temporary files, got No usable temporary directory found"):
+        compare("vgg19", ["vgg19"])

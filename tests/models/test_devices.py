@@ -56,3 +56,26 @@ def test_without_a_limit_it_is_the_machines_memory(tmp_path: Path, monkeypatch: 
     assert whole > 1_000_000
     monkeypatch.setattr(devices, "_CGROUP", container(tmp_path, "max"))
     assert available_memory(CPU) == pytest.approx(whole, rel=0.5)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+def test_memory_that_torch_keeps_for_later_is_left(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = torch.device(name)
+    for function, answer in (("mem_get_info", (1000, 9000)), ("memory_reserved", 700), ("memory_allocated", 300)):
+
+        def told(asked: torch.device, answer: object = answer) -> object:
+            assert asked == device
+            return answer
+
+        monkeypatch.setattr(torch.cuda, function, told)
+    assert available_memory(device) == 1400
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_freed_memory_of_a_gpu_is_left() -> None:
+    device = torch.device("cuda")
+    torch.empty(2**28, dtype=torch.uint8, device=device)  # freed at once, and kept by torch
+    assert torch.cuda.memory_reserved(device) >= 2**28
+    available = available_memory(device)
+    assert available is not None
+    assert available >= torch.cuda.mem_get_info(device)[0] + 2**28

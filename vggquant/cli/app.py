@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from vggquant.cli.output import argument_as_typed, as_typed, echo
-from vggquant.errors import OptionError, VggQuantError
+from vggquant.errors import OptionError, StorageError, VggQuantError
 
 COMMANDS = ("compare", "info", "pack", "stylize", "unpack", "verify")  # each a module here, and a function in it
 REFUSED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
@@ -29,13 +29,15 @@ class OneLineErrors(click.Group):
         return command
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        got = "a closed one"
+        failure = StorageError("to take text", "a closed one", "check where it goes", path="standard output")
         try:
             if sys.stdout is not None:
                 return super().main(*arguments, **options)
         except OSError as error:  # a closed pipe never gets here: click ends quietly by itself
-            got = error.strerror or str(error)
-        echo(f"Error: standard output: expected to take text, got {got}; check where it goes", err=True)
+            failure.got = error.strerror or str(error)
+            if error.filename is not None:  # what no part of the package foresaw
+                failure.path, failure.expected, failure.cure = error.filename, "a usable file", "check the path"
+        echo(f"Error: {failure}", err=True)
         sys.exit(REFUSED)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -47,7 +49,9 @@ class OneLineErrors(click.Group):
             command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
             if isinstance(error, OptionError):
                 error.tensor = argument_as_typed(error.tensor, command) or error.tensor
-            echo(f"Error: {as_typed(str(error), command)}", err=True)
+            # not the whole line, which repeats names of files as they are
+            error.expected, error.cure = as_typed(error.expected, command), as_typed(error.cure, command)
+            echo(f"Error: {error}", err=True)
             ctx.exit(USAGE if isinstance(error, OptionError) else REFUSED)
         except KeyboardInterrupt:
             echo("Interrupted; every file is the old one or a whole new one.", err=True)

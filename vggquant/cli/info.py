@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from vggquant.cli.options import json_option
-from vggquant.cli.output import echo, megabytes, print_json, print_pairs, print_table
+from vggquant.cli.output import echo, print_json, print_pairs, print_table
+from vggquant.wording import decibels, megabytes
 
 if TYPE_CHECKING:
     from vggquant.packing.inspection import FileInfo, LayerInfo
 
-COLUMNS = ("layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQNR dB")
+COLUMNS = ("layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQNR")
 
 
 @click.command()
@@ -29,8 +30,8 @@ def info(file: str, wheel: bool, as_json: bool) -> None:
         return
     print_table(COLUMNS, [_row(layer) for layer in found.layers])
     print_pairs(*_summary(found))
-    if any(layer.sqnr_db is None for layer in found.layers):
-        echo("SQNR -: nothing was lost against the source, or nothing is known of it.")
+    if any(layer.lossless for layer in found.layers):
+        echo("lossless: nothing was lost against the source, which may itself have been quantized.")
 
 
 def _row(layer: LayerInfo) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def _row(layer: LayerInfo) -> tuple[str, ...]:
         f"{layer.centroids}{' + scale' if layer.scaled else ''}",
         f"{layer.bytes:,}",
         f"{layer.rate:.2f}",
-        "-" if layer.sqnr_db is None else f"{layer.sqnr_db:.2f}",
+        decibels(layer.sqnr_db, layer.lossless),
     )
 
 

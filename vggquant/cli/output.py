@@ -1,6 +1,6 @@
-"""Prints lines, tables, pairs and JSON, and words sizes, ratios and the names of options for people.
+"""Prints lines, tables, pairs and JSON, and names options as they are typed.
 
-What is printed is left to the commands.
+What is printed is left to the commands, and how figures are worded to `wording`.
 """
 
 from __future__ import annotations
@@ -74,16 +74,6 @@ def print_pairs(*pairs: tuple[str, str]) -> None:
     echo()
     for name, value in pairs:
         echo(f"{name.ljust(width)}  {value}")
-
-
-def megabytes(count: int) -> str:
-    """Say a number of bytes in MB of 10⁶, or in kB of 10³ where little is left of an MB."""
-    return f"{count / 1e6:.2f} MB" if count >= 10**5 else f"{count / 1e3:.2f} kB"
-
-
-def decibels(value: float | None) -> str:
-    """Say an SQNR in dB; infinite or unknown means that nothing was lost."""
-    return "lossless" if value is None or math.isinf(value) else f"{value:.2f} dB"
 
 
 def _without_infinities(value: Any) -> Any:

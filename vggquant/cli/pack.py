@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from vggquant.cli.options import force_option, json_option
-from vggquant.cli.output import as_typed, echo, megabytes, print_json
+from vggquant.cli.output import as_typed, echo, print_json
 from vggquant.cli.progress import progress_bar
 from vggquant.codec.bitstream import CODINGS
 from vggquant.files.layouts import LAYOUTS
 from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS
+from vggquant.wording import megabytes
 
 
 @click.command()

@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from vggquant.cli.options import force_option
-from vggquant.cli.output import echo, megabytes
+from vggquant.cli.output import echo
 from vggquant.files.layouts import LAYOUTS
 from vggquant.networks.vgg import PREPROCESSINGS
+from vggquant.wording import megabytes
 
 
 @click.command()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vggquant.cli.options import json_option
-from vggquant.cli.output import decibels, echo, print_json, print_table
+from vggquant.cli.output import echo, print_json, print_table
+from vggquant.wording import decibels
 
 if TYPE_CHECKING:
     from vggquant.packing.inspection import LayerCheck
@@ -29,7 +30,7 @@ def verify(file: str, against: str | None, as_json: bool) -> None:
         return
     if found.against:
         print_table(COLUMNS, [_row(check) for check in found.against])
-        echo(f"SQNR over all weights: {decibels(found.sqnr_db)}")
+        echo(f"SQNR over all weights: {decibels(found.sqnr_db, found.lossless)}")
     echo(f"{file}: sound, {found.layers} layers, {found.bytes:,} bytes")
     echo(f"SHA-256 {found.sha256}")
 
@@ -37,4 +38,4 @@ def verify(file: str, against: str | None, as_json: bool) -> None:
 def _row(check: LayerCheck) -> tuple[str, ...]:
     """A layer under `COLUMNS`."""
     bias = "equal" if check.bias_equal else "different"
-    return (check.name, decibels(check.sqnr_db), f"{check.largest_error:.3g}", bias)
+    return (check.name, decibels(check.sqnr_db, check.lossless), f"{check.largest_error:.3g}", bias)

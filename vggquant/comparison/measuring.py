@@ -6,42 +6,47 @@ The formulas of the errors are left to `models.features` and `codec.palette`, th
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from vggquant.codec.palette import energies, sqnr_from_energies
 from vggquant.comparison.subjects import Restored, Subject
-from vggquant.files.disk import PathLike, read_file, sha256
+from vggquant.files.disk import PathLike
 from vggquant.files.weights import Weights
 from vggquant.models.features import feature_errors
 from vggquant.models.load import load_quantized_vgg
 from vggquant.networks.network import weight_specs
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
-from vggquant.packing.inspection import describe_file
 
 LOADS = 5  # the fastest counts, as the one least disturbed
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One file against the reference; ``None`` is unknown or infinite.
+    """One file against the reference, on the layers that both have; ``None`` is unknown or infinite.
+
+    Sizes and the load time are those of the whole file, also where only a part of its layers is measured.
 
     Args:
         label: What tables and pictures call it.
         bits: Bit width of each layer; empty if not packed.
         bytes: Size of the file.
         wheel_bytes: What a packed file takes in a wheel.
-        bits_per_weight: Bits of the whole file over the number of weights.
-        sqnr_db: Over all convolution weights; ``None`` if they are equal.
-        layer_sqnr_db: By convolution.
+        bits_per_weight: Bits of the file over the number of weights in it; ``None`` if not packed, since other files
+            may hold more than convolutions.
+        lossless: Whether all convolution weights equal the reference's.
+        lossless_layers: The convolutions whose weights do.
+        sqnr_db: Over all convolution weights. ``None`` if `lossless`, and also for −∞, which is noise on weights that
+            are all zeros in the reference.
+        layer_sqnr_db: The same by convolution.
         feature_error: By relu.
         gram_error: By style layer.
-        content_error: Feature error at relu4_2; ``None`` if the file ends before it.
-        style_error: Mean Gram error over the style layers; ``None`` if the file ends before the last.
+        content_error: Feature error at relu4_2; ``None`` if the file or the reference ends before it.
+        style_error: Mean Gram error over the style layers; ``None`` if the file or the reference ends before the last.
         load_s: Seconds that `load_quantized_vgg` takes, checks included; ``None`` if not packed.
         transfer_loss: Loss, under the reference, of the picture painted with these weights.
         transfer_regret: That loss over the loss of the picture painted with the reference.
@@ -52,7 +57,9 @@ class Measured:
     bits: Mapping[str, int]
     bytes: int
     wheel_bytes: int | None
-    bits_per_weight: float
+    bits_per_weight: float | None
+    lossless: bool
+    lossless_layers: tuple[str, ...]
     sqnr_db: float | None
     layer_sqnr_db: Mapping[str, float | None]
     feature_error: Mapping[str, float | None]
@@ -65,36 +72,32 @@ class Measured:
     sha256: str
 
     @property
-    def lossless(self) -> bool:
+    def equals_reference(self) -> bool:
         """Whether weights and features are those of the reference."""
-        return self.sqnr_db is None and set(self.feature_error.values()) == {0.0}
+        return self.lossless and set(self.feature_error.values()) == {0.0}
 
 
 def describe(subject: Subject) -> Measured:
     """Say what a file tells by itself, with the errors of the reference, which has none against itself."""
-    data = read_file(subject.path)
-    wheel_bytes: int | None = None
-    load_s: float | None = None
-    if subject.weights.palettized:
-        wheel_bytes = describe_file(subject.weights, [data], wheel=True).wheel_bytes
-        load_s = _load_time(subject.path)
-    relus = subject.relus
+    packed, relus = subject.packed, subject.relus
     return Measured(
         label=subject.label,
         bits=subject.bits,
-        bytes=data.size,
-        wheel_bytes=wheel_bytes,
-        bits_per_weight=8 * data.size / subject.size,
+        bytes=subject.bytes,
+        wheel_bytes=None if packed is None else packed.wheel_bytes,
+        bits_per_weight=None if packed is None else packed.bits_per_weight,
+        lossless=True,
+        lossless_layers=subject.convolutions,
         sqnr_db=None,
         layer_sqnr_db=dict.fromkeys(subject.convolutions),
         feature_error=dict.fromkeys(relus, 0.0),
         gram_error={layer: 0.0 for layer in STYLE_LAYERS if layer in relus},
         content_error=0.0 if CONTENT_LAYER in relus else None,
         style_error=0.0 if set(STYLE_LAYERS) <= set(relus) else None,
-        load_s=load_s,
+        load_s=None if packed is None else _load_time(subject.path),
         transfer_loss=None,
         transfer_regret=None,
-        sha256=sha256(data),
+        sha256=subject.sha256,
     )
 
 
@@ -117,11 +120,13 @@ def measure(
             count(f"{ours.subject.label}: {name}")
 
     errors = feature_errors(ours.network, reference.network, counted(), relus)
-    layer_sqnr_db, sqnr_db = _weight_errors(ours.weights, reference.weights)
+    ratios, ratio = _weight_errors(ours.weights, reference.weights)
     return dataclasses.replace(
         describe(ours.subject),
-        sqnr_db=sqnr_db,
-        layer_sqnr_db=layer_sqnr_db,
+        lossless=ratio == math.inf,
+        lossless_layers=tuple(layer for layer, ratio in ratios.items() if ratio == math.inf),
+        sqnr_db=_finite(ratio),
+        layer_sqnr_db={layer: _finite(ratio) for layer, ratio in ratios.items()},
         feature_error={layer: _finite(error) for layer, error in errors.feature.items()},
         gram_error={layer: _finite(errors.gram[layer]) for layer in STYLE_LAYERS if layer in relus},
         content_error=_finite(errors.content) if CONTENT_LAYER in relus else None,
@@ -129,19 +134,19 @@ def measure(
     )
 
 
-def _weight_errors(ours: Weights, theirs: Weights) -> tuple[dict[str, float | None], float | None]:
+def _weight_errors(ours: Weights, theirs: Weights) -> tuple[dict[str, float], float]:
     """SQNR in dB by convolution, and over all convolutions that both have."""
-    by_layer: dict[str, float | None] = {}
+    by_layer = {}
     signal = noise = 0.0
     for spec in [spec for spec in weight_specs(theirs.network) if spec.name in ours.plain]:
         parts = energies(theirs.plain[spec.name], ours.plain[spec.name])
-        by_layer[spec.layer] = _finite(sqnr_from_energies(*parts))
+        by_layer[spec.layer] = sqnr_from_energies(*parts)
         signal, noise = signal + parts[0], noise + parts[1]
-    return by_layer, _finite(sqnr_from_energies(signal, noise))
+    return by_layer, sqnr_from_energies(signal, noise)
 
 
 def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return value if math.isfinite(value) else None
 
 
 def _load_time(path: PathLike) -> float:

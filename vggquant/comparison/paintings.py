@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vggquant.comparison.measuring import Measured
 from vggquant.comparison.subjects import Restored, Subject
-from vggquant.errors import SourceError, located
+from vggquant.errors import OptionError, PictureError, SourceError
 from vggquant.networks.vgg import STYLE_LAYERS
 from vggquant.style.options import StyleOptions
 from vggquant.style.transfer import picture_loss, stylize
@@ -62,7 +62,7 @@ class Painter:
 
     def judged(self, file: Measured, weights: Restored) -> Measured:
         """Paint with a file's weights, and add the loss and the regret of that painting to the file's figures."""
-        if file.lossless:  # the same weights paint the same picture
+        if file.equals_reference:  # the same weights paint the same picture
             painting = self.original
             self.count(file.label, self.options.steps)
         else:
@@ -73,10 +73,15 @@ class Painter:
 
     def _paint(self, weights: Restored) -> Tensor:
         label, path = weights.subject.label, weights.subject.path
-        with located(path):
+        cure = "leave the transfers out"  # nothing of how they are made can be chosen
+        try:
             return stylize(
                 weights.network, self.content, [self.style], self.options, progress=lambda _: self.count(label, 1)
             )
+        except OptionError as error:  # these weights led astray
+            raise SourceError(error.expected, error.got, cure, path=path) from None
+        except PictureError as error:  # the memory is short
+            raise error.advising(cure) from None
 
     def _loss_of(self, painting: Tensor) -> float:
         return picture_loss(self.reference.network, self.content, [self.style], painting, self.options)

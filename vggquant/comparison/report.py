@@ -16,6 +16,7 @@ from vggquant.comparison.drawing import error_plot, to_uint8
 from vggquant.comparison.measuring import Measured
 from vggquant.comparison.study import Comparison
 from vggquant.comparison.table import COLUMNS, columns_of, error_text
+from vggquant.wording import decibels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +36,7 @@ def report_page(study: Comparison) -> bytes:
     parts += ["<h2>Fidelity against size</h2>", _plot(study), "<h2>Figures</h2>", _figures(study)]
     for heading, field in (("Feature error by layer", "feature_error"), ("Gram error by layer", "gram_error")):
         parts += [f"<h2>{heading}</h2>", _heat_map(study, field)]
-    parts += ["<h2>SQNR by convolution, dB</h2>", _layer_sqnr(study), _how_it_was_made(study)]
+    parts += ["<h2>SQNR by convolution</h2>", _layer_sqnr(study), _how_it_was_made(study)]
     script = f"<script>\n{_resource('page.js')}</script>" if study.painted else ""
     page = (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
@@ -109,10 +110,8 @@ def _layer_sqnr(study: Comparison) -> str:
     layers = list(study.reference.layer_sqnr_db)
 
     def cell(file: Measured, layer: str) -> str:
-        if layer not in file.layer_sqnr_db:
-            return "<td>-</td>"
-        ratio = file.layer_sqnr_db[layer]
-        return f"<td>{'lossless' if ratio is None else f'{ratio:.1f}'}</td>"
+        lossless = layer in file.lossless_layers if layer in file.layer_sqnr_db else None
+        return f"<td>{decibels(file.layer_sqnr_db.get(layer), lossless, digits=1)}</td>"
 
     rows = ((file.label, (cell(file, layer) for layer in layers)) for file in study.files)
     return _table("SQNR", ("", *layers), rows)
@@ -131,7 +130,8 @@ def _how_it_was_made(study: Comparison) -> str:
         "<p>Feature error is ‖F − F*‖ / ‖F*‖ of the activations under a file and under the reference; content error is "
         "that at relu4_2, style error the mean of the same for the Gram matrices at relu1_1 … relu5_1; regret is the "
         "loss, under the reference, of the picture painted with a file over that of the one painted with the reference."
-        f"</p><p>SHA-256 of files, and of the pixels measured on:</p><ul>{listed}</ul>"
+        "</p><p>Sizes, bits a weight and load times are those of whole files, also where only some of their layers are "
+        f"compared.</p><p>SHA-256 of files, and of the pixels measured on:</p><ul>{listed}</ul>"
     )
 
 

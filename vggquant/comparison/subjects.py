@@ -10,19 +10,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from vggquant.errors import SourceError, located, printable
-from vggquant.files.disk import PathLike
+from vggquant.errors import SourceError, StorageError, located, printable
+from vggquant.files.container import from_bytes
+from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.models.vgg import VGG
 from vggquant.networks.network import layer_of, weight_specs
 from vggquant.networks.vgg import VGGNetwork, require_vgg
-from vggquant.packing.inspection import info
+from vggquant.packing.inspection import FileInfo, describe_file, read_described
 
 MOST_CENTROIDS = 256  # of 8 bits, the widest codes there are
 FIRST_LOOK = 10_000  # values, which tell most unpacked weights from restored ones without sorting millions
@@ -35,12 +37,18 @@ class Subject:
     Args:
         label: What tables and pictures call them.
         path: The file they were read from.
-        weights: As the file holds them.
+        weights: As the file holds them, without layers that are not to be studied.
+        bytes: Size of the whole file.
+        sha256: Of the whole file.
+        packed: What `info` says of the whole file, its size in a wheel included; ``None`` if it is not packed.
     """
 
     label: str
     path: PathLike
     weights: Weights
+    bytes: int
+    sha256: str
+    packed: FileInfo | None
 
     @property
     def convolutions(self) -> tuple[str, ...]:
@@ -66,11 +74,6 @@ class Subject:
         return tuple(layer for layer in self.layers if layer.startswith("relu"))
 
     @property
-    def size(self) -> int:
-        """Number of convolution weights."""
-        return sum(convolution.size for convolution in self.network.convolutions)
-
-    @property
     def bits(self) -> Mapping[str, int]:
         """Bit width by convolution; empty if the file is not packed."""
         return {layer_of(name): tensor.codes.bits for name, tensor in self.weights.palettized.items()}
@@ -91,6 +94,32 @@ class Restored:
     network: VGG
 
 
+def read_reference(path: PathLike, **reading: Any) -> tuple[Subject, tuple[str, ...]]:
+    """Read what all files are to be measured against.
+
+    Args:
+        path: Weights in any supported file.
+        reading: What `read_source` is to know of them.
+
+    Returns:
+        The reference, and the notes of `read_source`.
+
+    Raises:
+        VggQuantError: The file cannot be read as a VGG, or was replaced while it was read.
+    """
+    source = read_source(path, ignore_extra=True, **reading)
+    path = resolve(path)
+    with located(path):
+        require_vgg(source.weights.network)
+        data = read_file(path)
+        if sha256(data) != source.weights.provenance.sha256:
+            raise StorageError("a file that holds still", "one that was replaced while being read", "try again")
+        # the source may have been cut, and figures of the file are about all of it
+        packed = describe_file(from_bytes(data), [data], wheel=True) if source.weights.palettized else None
+    digest = source.weights.provenance.sha256
+    return Subject(reference_label(source.weights), path, source.weights, data.size, digest, packed), source.notes
+
+
 def read_packed(path: PathLike, reference: Subject) -> Subject:
     """Read a packed file that is to be compared with the reference.
 
@@ -98,8 +127,7 @@ def read_packed(path: PathLike, reference: Subject) -> Subject:
         VggQuantError: The file is not packed, not sound, or of another architecture or preprocessing.
     """
     path = resolve(path)
-    info(path)  # refuses a file that is not packed
-    weights = read_source(path).weights
+    weights, packed = read_described(path, wheel=True)
     with located(path):
         theirs, ours = reference.network, require_vgg(weights.network)
     for what, expected, got in (
@@ -109,7 +137,7 @@ def read_packed(path: PathLike, reference: Subject) -> Subject:
         if expected != got:
             cure = "compare it with the weights it was packed from"
             raise SourceError(f"{what} {expected} as in the reference", got, cure, path=path)
-    return Subject(base_name(path), path, weights)
+    return Subject(base_name(path), path, weights, packed.bytes, packed.sha256, packed)
 
 
 def restored(subject: Subject) -> Restored:
@@ -118,7 +146,8 @@ def restored(subject: Subject) -> Restored:
     Raises:
         ContainerError: A stream of codes is damaged.
     """
-    weights = subject.weights.restored() if subject.weights.palettized else subject.weights
+    with located(subject.path):
+        weights = subject.weights.restored() if subject.weights.palettized else subject.weights
     network = VGG(
         {name: torch.from_numpy(np.array(array)) for name, array in weights.plain.items()},
         architecture=subject.network.architecture.name,

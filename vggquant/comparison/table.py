@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vggquant.comparison.measuring import Measured
+from vggquant.wording import decibels, megabytes
 
 COLUMNS = ("", "file", "in a wheel", "bits a weight", "SQNR", "content error", "style error", "regret", "load")
 
@@ -11,10 +12,10 @@ def columns_of(file: Measured) -> tuple[str, ...]:
     """Word a file's figures as a row under `COLUMNS`."""
     return (
         file.label,
-        f"{file.bytes / 1e6:.2f} MB",
-        "-" if file.wheel_bytes is None else f"{file.wheel_bytes / 1e6:.2f} MB",
-        f"{file.bits_per_weight:.2f}",
-        "lossless" if file.sqnr_db is None else f"{file.sqnr_db:.1f} dB",
+        megabytes(file.bytes),
+        "-" if file.wheel_bytes is None else megabytes(file.wheel_bytes),
+        "-" if file.bits_per_weight is None else f"{file.bits_per_weight:.2f}",
+        decibels(file.sqnr_db, file.lossless, digits=1),
         error_text(file.content_error),
         error_text(file.style_error),
         "-" if file.transfer_regret is None else f"{file.transfer_regret:.3f}",

@@ -32,10 +32,13 @@ def require_device(device: torch.device | str) -> torch.device:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes of memory that a device has left, or ``None`` if that cannot be known (neither CUDA nor Linux)."""
+    """Bytes of memory that a device has left, or ``None`` if that cannot be known (neither CUDA nor Linux).
+
+    Memory that torch keeps of what was freed, to use it again, counts as left.
+    """
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
-        return free
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vggquant.codec.bitstream import decode_codes
 from vggquant.codec.palette import energies, sqnr_from_energies
-from vggquant.errors import ContainerError, OptionError, SourceError, located
+from vggquant.errors import ContainerError, OptionError, SourceError, VggQuantError, located
 from vggquant.files.container import from_bytes, shares_codebooks
 from vggquant.files.disk import Chunk, PathLike, read_file, sha256
 from vggquant.files.sources import check_start, read_source, resolve
@@ -36,7 +36,8 @@ class LayerInfo:
         scaled: Whether output channels have scales.
         bytes: Bytes in the file, header aside; a shared codebook counts for the first layer that uses it.
         rate: Coded bits per weight.
-        sqnr_db: Against the source; ``None`` if lossless or unknown.
+        sqnr_db: Against the source, as the file records it; ``None`` if lossless.
+        lossless: Whether nothing was lost against the source, as far as the file records it.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LayerInfo:
     bytes: int
     rate: float
     sqnr_db: float | None
+    lossless: bool
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,16 @@ class LayerCheck:
 
     Args:
         name: Layer name.
-        sqnr_db: Of its weight; infinite if equal, or if it has none.
+        sqnr_db: Of its weight; infinite if equal, −∞ if there is noise where the source is all zeros, ``None`` if the
+            layer has no weight.
+        lossless: Whether its weight equals the source's; ``None`` if the layer has no weight.
         largest_error: Largest absolute difference of a weight.
-        bias_equal: Whether its other tensors, such as the bias, are equal bit for bit.
+        bias_equal: Whether its other tensors, such as the bias, equal the source's.
     """
 
     name: str
-    sqnr_db: float
+    sqnr_db: float | None
+    lossless: bool | None
     largest_error: float
     bias_equal: bool
 
@@ -125,7 +130,8 @@ class Verification:
         layers: Number of layers checked.
         bytes: Size of the file.
         against: Each layer against the source, if one was given.
-        sqnr_db: Over all weights, if a source was given.
+        sqnr_db: Over all weights, if a source was given; infinite if they are equal.
+        lossless: Whether all weights equal the source's, if one was given; ``None`` if not.
     """
 
     sha256: str
@@ -133,6 +139,7 @@ class Verification:
     bytes: int
     against: tuple[LayerCheck, ...] = ()
     sqnr_db: float | None = None
+    lossless: bool | None = None
 
 
 def info(path: PathLike, *, wheel: bool = False) -> FileInfo:
@@ -145,10 +152,15 @@ def info(path: PathLike, *, wheel: bool = False) -> FileInfo:
     Raises:
         VggQuantError: No such file, or not a sound packed file.
     """
-    path = resolve(path)
+    return read_described(resolve(path), wheel=wheel)[1]
+
+
+def read_described(path: PathLike, *, wheel: bool = False) -> tuple[Weights, FileInfo]:
+    """Read a packed file once, for its weights and for what `info` says of the same bytes."""
     with located(path):
         data = read_file(path, check_start)
-        return describe_file(from_bytes(data), [data], wheel=wheel)
+        weights = from_bytes(data)
+        return weights, describe_file(weights, [data], wheel=wheel)
 
 
 def describe_file(weights: Weights, chunks: Sequence[Chunk], *, wheel: bool = False) -> FileInfo:
@@ -195,21 +207,25 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
         VggQuantError: The file is not sound, or the source holds another network.
     """
     path = resolve(path)
+    weights, found = read_described(path)
     with located(path):
-        data = read_file(path, check_start)
-        weights = from_bytes(data)
         _check_codes(weights)
     layers = _layers(weights)
+    sound = Verification(found.sha256, len(layers), found.bytes)
     if against is None:
-        return Verification(sha256(data), len(layers), data.size)
+        return sound
+    against = resolve(against)
     source = _read_against(against, weights)
     checks = []
     total = np.zeros(2)
     for name, specs in layers.items():
-        check, parts = _check_layer(name, specs, weights, source)
+        with located(against, name):  # all codes of the file itself were restored before
+            check, parts = _check_layer(name, specs, weights, source)
         checks.append(check)
         total += parts
-    return Verification(sha256(data), len(checks), data.size, tuple(checks), sqnr_from_energies(*map(float, total)))
+    signal, noise = map(float, total)
+    ratio = sqnr_from_energies(signal, noise)
+    return replace(sound, against=tuple(checks), sqnr_db=ratio, lossless=noise == 0)
 
 
 def _layers(weights: Weights) -> dict[str, tuple[TensorSpec, ...]]:
@@ -226,7 +242,7 @@ def _layer_infos(weights: Weights) -> Iterator[LayerInfo]:
         tensor = weights.palettized.get(specs[0].name)
         plain = sum(4 * spec.size for spec in specs if spec.name in weights.plain)
         if tensor is None:
-            yield LayerInfo(layer, specs[0].shape, None, "float32", 0, False, plain, 32.0, None)
+            yield LayerInfo(layer, specs[0].shape, None, "float32", 0, False, plain, 32.0, None, lossless=True)
             continue
         codes, content = tensor.codes, tensor.codebook.tobytes()
         known = shares_codebooks(weights.network) and content in codebooks
@@ -242,6 +258,7 @@ def _layer_infos(weights: Weights) -> Iterator[LayerInfo]:
             bytes=own + plain + (0 if tensor.scale is None else tensor.scale.nbytes),
             rate=8 * codes.stream.size / codes.count,
             sqnr_db=weights.sqnr_db.get(specs[0].name),
+            lossless=specs[0].name not in weights.sqnr_db,
         )
 
 
@@ -249,12 +266,13 @@ def _check_layer(
     name: str, specs: Sequence[TensorSpec], weights: Weights, source: Weights
 ) -> tuple[LayerCheck, tuple[float, float]]:
     """A layer against its source, and the energies of its weight and of the error."""
-    parts, largest, rest = (0.0, 0.0), 0.0, specs
-    if specs[0].kind == "weight":
-        expected, found = source.array(specs[0].name), weights.array(specs[0].name)
-        parts, largest, rest = energies(expected, found), float(np.abs(expected - found).max()), specs[1:]
-    equal = all(np.array_equal(source.array(spec.name), weights.array(spec.name)) for spec in rest)
-    return LayerCheck(name, sqnr_from_energies(*parts), largest, equal), parts
+    plain = [spec for spec in specs if spec.kind == "plain"]
+    equal = all(np.array_equal(source.array(spec.name), weights.array(spec.name)) for spec in plain)
+    if specs[0].kind == "plain":
+        return LayerCheck(name, None, None, 0.0, equal), (0.0, 0.0)
+    expected, found = source.array(specs[0].name), weights.array(specs[0].name)
+    parts, largest = energies(expected, found), float(np.abs(expected - found).max())
+    return LayerCheck(name, sqnr_from_energies(*parts), parts[1] == 0, largest, equal), parts
 
 
 def _check_codes(weights: Weights) -> None:
@@ -277,7 +295,11 @@ def _check_codes(weights: Weights) -> None:
 
 
 def _read_against(path: PathLike, weights: Weights) -> Weights:
-    """The weights that a file should stand for, of the same network."""
+    """The weights that a file should stand for, of the same network.
+
+    Raises:
+        VggQuantError: They cannot be read, or are of another network; options are not what the user can mend.
+    """
     network = as_vgg(weights.network)
     if network is None:
         source = read_source(path, ignore_extra=True).weights
@@ -289,7 +311,20 @@ def _read_against(path: PathLike, weights: Weights) -> Weights:
     try:
         return read_source(path, preprocessing=preprocessing, arch=name, upto=last, ignore_extra=True).weights
     except (SourceError, OptionError) as error:
-        raise error.advising(f"name weights of {name} up to {last}, prepared as {preprocessing}") from None
+        if _is_unreadable(path, error):
+            raise
+        cure = f"name weights of {name} up to {last}, prepared as {preprocessing}"
+        tensor = None if isinstance(error, OptionError) else error.tensor
+        raise SourceError(error.expected, error.got, cure, path=error.path, tensor=tensor) from None
+
+
+def _is_unreadable(path: PathLike, error: VggQuantError) -> bool:
+    """Whether a source fails in the same way when nothing is asked of it, so that only its own cure helps."""
+    try:
+        read_source(path, ignore_extra=True)
+    except VggQuantError as other:
+        return str(other) == str(error)
+    return False
 
 
 def _zipped(chunks: Sequence[Chunk]) -> int:
