@@ -14,7 +14,7 @@ from vggquant.pictures.files import Picture, read_picture, write_picture
 from vggquant.style import StyleOptions, memory, paint
 from vggquant.style.painting import Saves
 
-OPTIONS = StyleOptions(steps=4, content_layers={"relu2_1": None}, style_layers={"relu1_1": None, "relu3_1": None})
+OPTIONS = StyleOptions(steps=4, content_layers={"relu2_1": 1.0}, style_layers={"relu1_1": 1.0, "relu3_1": 1.0})
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_pictures_of_other_transfers_are_not_gone_on_from(folder: Path, changes:
     [
         ({"masks": ["{folder}/black.png"]}, "{folder}/black.png: masks[0]: expected some white"),
         ({"styles": ["style", "small"]}, "{folder}/small.png: styles[1]: expected sides of at least 4"),
-        ({"content": "small"}, "{folder}/small.png: expected sides of at least 2 pixels for relu2_1"),
+        ({"content": "small"}, "{folder}/small.png: expected sides of at least 4 pixels for relu3_1"),
     ],
 )
 def test_errors_name_the_file(folder: Path, more: dict[str, Any], message: str) -> None:
@@ -119,10 +119,10 @@ def test_a_picture_too_large_for_the_memory_is_named(folder: Path, monkeypatch: 
 
 
 def test_options_are_refused_before_anything_is_read(folder: Path) -> None:
-    with pytest.raises(OptionError, match=r"^weights: expected finite numbers"):
+    with pytest.raises(OptionError, match=r"^tv_weight: expected a finite number"):
         paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(tv_weight=-1.0))
     with pytest.raises(OptionError, match=r"^style_layers: expected a layer conv1_1 … pool5, got “any”"):
-        paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(style_layers={"any": None}))
+        paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(style_layers={"any": 1.0}))
 
 
 def test_saves_are_named_by_their_step() -> None:

@@ -18,5 +18,5 @@ def test_options_need_no_torch() -> None:
 
 
 def test_each_layer_is_looked_at_once() -> None:
-    options = style.StyleOptions(content_layers={"relu3_1": None}, style_layers={"relu1_1": 2.0, "relu3_1": None})
+    options = style.StyleOptions(content_layers={"relu3_1": 1.0}, style_layers={"relu1_1": 2.0, "relu3_1": 1.0})
     assert options.layers == ("relu3_1", "relu1_1")
