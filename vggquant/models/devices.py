@@ -12,6 +12,7 @@ import torch
 from vggquant.errors import OptionError
 
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # on x86, and on ARM
+_CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps the memory limit of a container
 
 
@@ -50,7 +51,7 @@ def processor_features() -> set[str]:
     if hasattr(torch.cpu, "get_capabilities"):
         return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
     try:  # where torch is too old to say
-        return set(Path("/proc/cpuinfo").read_text().split())
+        return set(_CPUINFO.read_text().split())
     except OSError:
         return set()
 

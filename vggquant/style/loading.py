@@ -15,7 +15,7 @@ from vggquant.errors import OptionError, SourceError, located
 from vggquant.files.container import read_outline
 from vggquant.files.disk import PathLike
 from vggquant.files.sources import resolve
-from vggquant.models.devices import require_device
+from vggquant.models.devices import computes_bf16, require_device
 from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS, require_vgg
@@ -67,6 +67,20 @@ def place(vgg: VGG, devices: Sequence[tuple[str, str]]) -> None:
     """
     named = {_layer_of(vgg, layer): require_device(device, "supplemental_devices") for device, layer in devices}
     vgg.place({layer: device for layer, device in named.items() if layer in vgg.layers})
+
+
+def all_compute_bf16(device: str, supplemental_devices: Sequence[tuple[str, str]]) -> bool:
+    """Whether bf16 is faster than float32 on every device of a network.
+
+    Args:
+        device: Where the network begins.
+        supplemental_devices: Where it goes on, as in `place`.
+
+    Raises:
+        OptionError: There is no such device.
+    """
+    others = [require_device(other, "supplemental_devices") for other, _ in supplemental_devices]
+    return all(computes_bf16(one) for one in (require_device(device), *others))
 
 
 @contextmanager

@@ -16,13 +16,13 @@ from torch.nn.functional import interpolate
 
 from vggquant.errors import OptionError, located
 from vggquant.files.disk import PathLike, check_output, make_folder
-from vggquant.models.devices import computes_bf16, require_device
+from vggquant.models.devices import require_device
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
 from vggquant.style.checks import check_options, check_scales, check_side
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
-from vggquant.style.loading import deterministic_algorithms, load_network, place
+from vggquant.style.loading import all_compute_bf16, deterministic_algorithms, load_network, place
 from vggquant.style.memory import memory_per_pixel, require_memory
 from vggquant.style.options import StyleOptions
 from vggquant.style.resuming import Record, make_record
@@ -123,12 +123,10 @@ def paint(
     """
     inputs = Inputs.named(content, styles, masks, start, resume, weights)
     painting = _Painting(inputs, out, options or StyleOptions(), saves, force)
-    others = [require_device(other, "supplemental_devices") for other, _ in supplemental_devices]
-    devices = [require_device(device), *others]
-    sizes = Sizes(size, pixels, style_size, style_pixels)
-    pictures, record = painting.read(sizes, pooling, bf16=all(map(computes_bf16, devices)))
+    bf16 = all_compute_bf16(device, supplemental_devices)
+    pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling, bf16=bf16)
     painting = replace(painting, options=record.options)
-    task = pictures.task(devices[0], record.done)
+    task = pictures.task(require_device(device), record.done)
     with deterministic_algorithms(deterministic):
         vgg = painting.load_network(pooling, device, supplemental_devices)
         return painting.make(vgg, task, pictures, record, progress)
