@@ -28,7 +28,7 @@ from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import CAFFE_MEAN
 from vggquant.pictures.files import read_picture
 from vggquant.style.loading import load_network
-from vggquant.style.options import PRECISIONS, Precision, StyleOptions
+from vggquant.style.options import Precision, StyleOptions
 from vggquant.style.transfer import StyleProgress, picture_loss, stylize
 
 STYLE = Path(__file__).parent.parent / "examples" / "swirl.jpg"
@@ -37,6 +37,7 @@ CURVE_SIDE, CURVE_STEPS = 256, 100
 LONG_SIDE, LONG_STEPS = 512, 500
 OUR_STEPS = 560  # in three scales: 80, 160 and 320
 MEMORY_STEPS = 110  # more than the history of L-BFGS holds
+PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 NETWORKS: dict[Precision, VGG] = {}
 
 MEMORY = """

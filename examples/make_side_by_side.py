@@ -19,7 +19,7 @@ def main() -> None:
     sources = [HERE / "landscape.jpg", HERE / "swirl.jpg"]
     with tempfile.TemporaryDirectory() as folder:
         painted = Path(folder) / "painted.png"
-        paint(sources[0], sources[1:], painted, StyleOptions(steps=300), size=512)
+        paint(sources[0], sources[1:], painted, StyleOptions(steps=300, precision="float32"), size=512)
         pictures = [Image.open(path).convert("RGB") for path in (*sources, painted)]
     pictures = [picture.resize((round(picture.width * HEIGHT / picture.height), HEIGHT)) for picture in pictures]
     strip = Image.new("RGB", (sum(picture.width + GAP for picture in pictures) - GAP, HEIGHT), "white")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from vggquant.cli import cli
+from vggquant.models import devices
 from vggquant.networks.vgg import ARCHITECTURES, Architecture
 from vggquant.packing.packer import pack
 
@@ -40,6 +42,21 @@ def natural_picture(name: str = "astronaut") -> npt.NDArray[np.uint8]:
 def run(*arguments: object) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="vggquant")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def processor_of_few_features() -> Iterator[None]:
+    """A precision of ``auto`` means float32 on every machine, unless a test says otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "processor_features", set)
+        yield
+
+
+@pytest.fixture
+def processor_with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A precision of ``auto`` means bf16."""
+    monkeypatch.setattr(devices, "processor_features", lambda: {"avx512_bf16"})
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
 
 
 @pytest.fixture(scope="session")

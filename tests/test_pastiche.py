@@ -101,7 +101,9 @@ def curves(folder: Path, theirs: torch.nn.Module, steps: int, monkeypatch: pytes
         for name in ("astronaut", "coffee")
     )
     found: list[Progress] = []
-    stylize(load_quantized_vgg(), content, [style], StyleOptions(steps=steps), progress=found.append)
+    stylize(
+        load_quantized_vgg(), content, [style], StyleOptions(steps=steps, precision="float32"), progress=found.append
+    )
     return expected, [report.values["loss"] for report in found]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from vggquant.cli.options import LayerWeight, Widths
+from vggquant.cli.options import LayerWeight, Weights, Widths, Word
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,22 @@ def test_widths_out_of_range_are_refused(text: str) -> None:
 
 
 def test_layers_with_and_without_a_weight() -> None:
-    assert LayerWeight().convert("relu4_2", None, None) == ("relu4_2", None)
-    assert LayerWeight().convert("relu4_2=0.02", None, None) == ("relu4_2", 0.02)
+    assert LayerWeight().convert("relu4_2", None, None) == ("relu4_2", 1.0)
+    assert LayerWeight().convert("relu4_2=0.5", None, None) == ("relu4_2", 0.5)
     with pytest.raises(click.BadParameter, match="expected LAYER or LAYER=WEIGHT, got relu4_2=x"):
         LayerWeight().convert("relu4_2=x", None, None)
+
+
+def test_weights_one_or_several() -> None:
+    assert Weights().convert("0.7", None, None) == (0.7,)
+    assert Weights().convert("0.7,0.3", None, None) == (0.7, 0.3)
+    for text in ("", "0.7,", "a", "0.7;0.3"):
+        with pytest.raises(click.BadParameter, match=r"expected numbers like 0\.7 or 0\.7,0\.3, got"):
+            Weights().convert(text, None, None)
+
+
+def test_words_have_other_spellings() -> None:
+    words = Word(("float32", "bf16"))
+    assert [words.convert(text, None, None) for text in ("bf16", "bfloat16", "fp32")] == ["bf16", "bf16", "float32"]
+    with pytest.raises(click.BadParameter, match="'fp8' is not one of"):
+        words.convert("fp8", None, None)

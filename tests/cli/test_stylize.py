@@ -135,9 +135,14 @@ def test_masks_and_colours_and_places(pictures: Path, mask: Path) -> None:
         ("--content-layer relu9_2", "--content-layer: expected a layer conv1_1 … pool5, got “relu9_2”"),
         ("--supplemental-device cpu 99", "--supplemental-device: expected 1 to"),
         ("--supplemental-device cpu conv9_9", "got conv9_9"),
-        ("--supplemental-device abacus 3", "a device that torch has here, got abacus"),
+        ("--device abacus", "--device: expected a device that torch has here, got abacus"),
+        ("--supplemental-device abacus 3", "--supplemental-device: expected a device that torch has here, got abacus"),
         ("--style-layer relu1_1=1 --style-layer relu1_1=2", "expected each layer once"),
-        ("--style-weight -1 --style-weight 1", "finite numbers from 0 up"),
+        ("--style-weight -30,1", "--style-weight: expected a finite number from 0 up, got -30.0; choose 0 or more"),
+        ("--style-weight 1,2,3", "--style-weight: expected one for each style, 2"),
+        ("--tv-weight nan", "--tv-weight: expected a finite number from 0 up, got nan"),
+        ("--content-weight -1", "--content-weight: expected a finite number from 0 up, got -1.0"),
+        ("--style-layer relu1_1=-2", "--style-layer: expected a finite number from 0 up for relu1_1, got -2.0"),
         ("--scales 4 --steps 30", "scales: expected sides of at least"),
         ("--save-to mask.png", "add it"),
         ("--save-prefix a", "add it"),
@@ -229,10 +234,65 @@ def test_outputs_are_looked_at_before_work(pictures: Path) -> None:
 
 def test_a_style_too_small_is_named(pictures: Path) -> None:
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
-    result = run("stylize", content, content, style, "-o", out, "--size", "64", "--style-size", "20")
+    given = ("stylize", content, content, style, "-o", out, "--size", "64", "--steps", "1")
+    result = run(*given, "--style-size", "20")
     assert result.exit_code == 1
     assert f"{content}: styles[0]: expected sides of at least 16 pixels for relu5_1" in result.stderr
+    assert "; choose --style-size 22 or more" in result.stderr
     assert not out.exists()
+    result = run(*given, "--style-size", "22")
+    assert f"{style}: styles[1]: " in result.stderr
+    assert "; choose --style-size 32 or more" in result.stderr
+    assert run(*given, "--style-size", "32").exit_code == 0
+
+
+@pytest.mark.parametrize("more", [("--size", "20"), ("--pixels", "300")])
+def test_a_size_too_small_is_what_is_to_be_changed(pictures: Path, more: tuple[str, str]) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    given = ("stylize", content, style, "-o", out, "--steps", "1")
+    result = run(*given, *more)
+    assert result.exit_code == 1
+    assert f"{content}: expected sides of at least 16 pixels for relu5_1" in result.stderr
+    assert result.stderr.endswith("; choose --size 22 or more\n")
+    assert run(*given, *more, "--size", "22", "--style-size", "32").exit_code == 0
+
+
+def test_a_picture_too_narrow_for_any_size_is_to_be_cropped(pictures: Path) -> None:
+    Image.new("RGB", (1, 4000)).save(pictures / "line.png")
+    result = run("stylize", pictures / "line.png", pictures / "style.png", "-o", pictures / "out.png")
+    assert result.exit_code == 1
+    assert "for relu5_1, got (4000, 1); crop it, so that it is less narrow" in result.stderr
+
+
+def test_the_size_is_the_contents_own_unless_that_is_large(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    given = ("-o", out, "--steps", "0", "--force")
+    result = run("stylize", content, style, *given)
+    assert (result.stdout, result.stderr) == (f"{out}: 32 × 24 pixels, 0 steps\n", "")
+    assert "64 × 48 pixels" in run("stylize", content, style, *given, "--pixels", "3072").stdout
+    large = pictures / "large.png"
+    Image.new("RGB", (1000, 500)).save(large)
+    result = run("stylize", large, style, *given)
+    assert "707 × 354 pixels" in result.stdout
+    note = f"{large}: reduced from 1000 × 500 to 707 × 354 pixels; pass --size for another size\n"
+    assert result.stderr == note
+    for asked in (("--size", "707"), ("--pixels", "250000")):
+        result = run("stylize", large, style, *given, *asked)
+        assert "707 × 354 pixels" in result.stdout
+        assert result.stderr == ""
+    assert "1000 × 500 pixels" in run("stylize", large, style, *given, "--size", "1000").stdout
+
+
+def test_options_have_other_spellings(pictures: Path) -> None:
+    content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
+    more = ("--start", "gray", "--precision", "bfloat16", "--style-weight", "0.7,0.3", "--steps", "1")
+    result = run("stylize", content, style, style, "-o", out, *more)
+    assert result.exit_code == 0, result.output
+    found = settings_of(out)["options"]
+    assert (found["start"], found["precision"], found["style_weights"]) == ("grey", "bf16", [0.7, 0.3])
+    repeated = ("--start", "grey", "--precision", "bf16", "--style-weight", "0.7", "--style-weight", "0.3")
+    assert run("stylize", content, style, style, "-o", pictures / "b.png", *repeated, "--steps", "1").exit_code == 0
+    assert settings_of(pictures / "b.png")["options"] == found
 
 
 def test_an_animations_first_frame_is_painted_and_that_is_said(pictures: Path) -> None:
@@ -255,11 +315,32 @@ def test_layers_are_listed() -> None:
     assert len(lines) == 37
 
 
+def test_layers_are_listed_of_the_weights_that_are_named(tmp_path: Path) -> None:
+    short = tmp_path / "short.safetensors"
+    run("pack", "vgg19", short, "--bits", "1", "--upto", "relu2_1")
+    for arguments in (("--weights", short, "--list-layers"), ("--list-layers", "--weights", short)):
+        result = run("stylize", *arguments)
+        assert result.exit_code == 0
+        assert result.stdout.split()[1::2] == [
+            "conv1_1",
+            "relu1_1",
+            "conv1_2",
+            "relu1_2",
+            "pool1",
+            "conv2_1",
+            "relu2_1",
+        ]
+    result = run("stylize", "--list-layers", "--weights", tmp_path / "nowhere")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {tmp_path / 'nowhere'}: expected a readable file")
+    assert run("stylize", "--weights", short).exit_code == 2  # which lists nothing
+
+
 def test_stylize_refuses_small_pictures_devices_and_cut_weights(pictures: Path) -> None:
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out, "--size", "8")
     assert result.exit_code == 1
-    assert "sides of at least 8 pixels for relu4_2" in result.stderr
+    assert "sides of at least 16 pixels for relu5_1, got (6, 8); choose --size 22 or more" in result.stderr
     result = run("stylize", content, style, "-o", out, "--device", "nonsense")
     assert result.exit_code == 2
     assert "a device that torch has here, got nonsense" in result.stderr

@@ -61,10 +61,10 @@ picture(99, "16 bits", None, lambda: encoded(Image.fromarray(np.full((40, 40), 4
 picture(99, "float", "floating point", lambda: encoded(GRADIENT.convert("F"), "TIFF"), ".tif")
 picture(101, "palette transparency", None, lambda: encoded(GRADIENT.convert("P"), transparency=3))
 picture(103, "1 × 1", None, lambda: encoded(Image.new("RGB", (1, 1))))
-picture(103, "1 × 10,000", "sides of at least 8 pixels", lambda: encoded(Image.new("RGB", (1, 10_000))))
+picture(103, "1 × 10,000", "sides of at least 16 pixels", lambda: encoded(Image.new("RGB", (1, 10_000))))
 picture(104, "greyscale", None, lambda: encoded(GRADIENT))
 picture(105, "corrupt ICC and EXIF", None, lambda: encoded(GRADIENT, icc_profile=b"\xff" * 200, exif=b"Exif\0\0junk"))
-picture(106, "a GIF", "a picture", lambda: encoded(GRADIENT, "GIF"), ".png")
+picture(106, "an ICO", "a picture", lambda: encoded(GRADIENT, "ICO"), ".png")
 picture(106, "an EPS", "a picture", lambda: encoded(GRADIENT, "EPS"), ".png")
 
 

@@ -8,8 +8,9 @@ import torch
 
 from vggquant.errors import OptionError
 from vggquant.models import devices
-from vggquant.models.devices import available_memory, require_device
+from vggquant.models.devices import available_memory, computes_bf16, require_device
 
+PROCESSOR_FEATURES = devices.processor_features  # which other tests do without
 CPU = torch.device("cpu")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc/meminfo")
 
@@ -25,6 +26,8 @@ def test_other_devices_are_refused_in_one_line(device: str) -> None:
     assert str(caught.value).startswith(f"device: expected a device that torch has here, got {device}: ")
     assert str(caught.value).endswith("; choose cpu")
     assert "\n" not in str(caught.value)
+    with pytest.raises(OptionError, match="supplemental_devices: expected a device"):
+        require_device(device, "supplemental_devices")
 
 
 def test_a_device_without_a_known_memory() -> None:
@@ -79,3 +82,36 @@ def test_freed_memory_of_a_gpu_is_left() -> None:
     available = available_memory(device)
     assert available is not None
     assert available >= torch.cuda.mem_get_info(device)[0] + 2**28
+
+
+@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_a_processor_with_bf16(feature: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
+    monkeypatch.setattr(devices, "processor_features", lambda: {"avx512_f", feature})
+    assert computes_bf16(cpu)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)  # without it torch makes no use of that
+    assert not computes_bf16(cpu)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)
+    monkeypatch.setattr(devices, "processor_features", lambda: {"avx512_f"})
+    assert not computes_bf16(cpu)
+    assert not computes_bf16(torch.device("meta"))
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_with_bf16(capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: capability)
+    assert computes_bf16(torch.device("cuda", 1)) == expected
+
+
+def test_features_of_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "torch.cpu.get_capabilities", lambda: {"avx2": True, "amx_bf16": False, "num_sockets": 1}, raising=False
+    )
+    assert PROCESSOR_FEATURES() == {"avx2"}
+    monkeypatch.delattr("torch.cpu.get_capabilities")
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512_bf16 sse\n")
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "cpuinfo")
+    assert "avx512_bf16" in PROCESSOR_FEATURES()
+    monkeypatch.setattr(devices, "_CPUINFO", tmp_path / "nowhere")
+    assert PROCESSOR_FEATURES() == set()

@@ -24,6 +24,12 @@ def test_every_vgg_has_a_record_that_makes_it_again(architecture: str, preproces
         assert len(network.tensors) == 2 * depth
 
 
+def test_a_vggs_layers_end_before_the_first_convolution_that_is_not_there() -> None:
+    vgg19 = ARCHITECTURES["vgg19"]
+    assert VGGNetwork(vgg19, "caffe", 2).layers == ("conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1")
+    assert VGGNetwork(vgg19, "caffe", 16).layers == vgg19.layers
+
+
 def test_a_vggs_tensors_follow_from_its_record() -> None:
     network = network_from_record(
         {"family": "vgg", "configuration": {"architecture": "vgg19", "convolutions": 16, "preprocessing": "caffe"}}

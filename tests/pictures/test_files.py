@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from vggquant.errors import PictureError, StorageError
 from vggquant.pictures import files
@@ -71,6 +72,45 @@ def test_transparency_lies_over_white(tmp_path: Path) -> None:
     image.putalpha(Image.fromarray(np.array([[0, 255, 255]] * 2, np.uint8)))
     image.save(tmp_path / "x.png")
     assert read_picture(tmp_path / "x.png").pixels[0, :, 0, :2].T.tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "AVIF"])
+def test_types_that_are_read_alone(kind: str, tmp_path: Path) -> None:
+    """The first frame of an animation, with transparency; an ending says nothing."""
+    if not features.check("avif") and kind == "AVIF":
+        pytest.skip("this Pillow lacks AVIF")
+    frames = [Image.new("RGBA", (32, 24), color) for color in ((255, 0, 0, 255), (0, 0, 255, 255))]
+    frames[0].putpixel((0, 0), (0, 0, 0, 0))
+    more: dict[str, Any] = {} if kind == "BMP" else {"save_all": True, "append_images": frames[1:]}
+    frames[0].convert("RGB" if kind == "BMP" else "RGBA").save(tmp_path / "x.png", kind, **more)
+    found = read_picture(tmp_path / "x.png")
+    assert found.size == found.stored == (24, 32)
+    assert found.frames == (1 if kind == "BMP" else 2)
+    assert found.pixels[0, :, 12, 16].tolist() == pytest.approx([1, 0, 0], abs=0.02)
+    assert (found.alpha is not None) == (kind != "BMP")
+    if found.alpha is not None:
+        assert found.alpha[0, 0, 0, 0] < 0.5 < found.alpha[0, 0, 12, 16]
+
+
+def test_types_that_pillow_was_built_without_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.avif").write_bytes(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf")
+    monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False)
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
+    with pytest.raises(PictureError) as caught:
+        read_picture(tmp_path / "x.avif")
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.avif'}: expected a picture (PNG, JPEG, WEBP, TIFF, GIF, BMP; this Pillow lacks AVIF), got "
+        "something else; convert it to PNG"
+    )
+
+
+def test_what_is_larger_is_reduced_and_nothing_is_enlarged(tmp_path: Path) -> None:
+    write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 30, 60)))
+    for asked, size in (({"most": 1800}, (30, 60)), ({"most": 10**9}, (30, 60)), ({"most": 450}, (15, 30))):
+        found = read_picture(tmp_path / "x.png", **asked)
+        assert (found.size, found.stored) == (size, (30, 60))
+    assert read_picture(tmp_path / "x.png", longest=60, most=450).size == (30, 60)
+    assert read_picture(tmp_path / "x.png", pixels=1800, most=450).size == (30, 60)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello, this is no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])

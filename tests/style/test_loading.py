@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,10 +65,10 @@ def test_layers_are_placed_by_name_and_index() -> None:
     vgg = load_network("float32", upto="relu2_1")
     place(vgg, [("cpu", "3"), ("cpu", "conv2_1"), ("cpu", "relu5_1")])  # the last of which is not reached
     assert vgg(torch.rand(1, 3, 8, 8), layers="relu2_1")["relu2_1"].device == torch.device("cpu")
-    for layer, message in (("0", "1 to 36"), ("37", "1 to 36"), ("conv9_9", "the name of a layer")):
-        with pytest.raises(OptionError, match=f"supplemental device: expected {message}, got {layer}"):
+    for layer, message in (("0", "1 to 36"), ("37", "1 to 36"), ("conv9_9", "a layer conv1_1 … pool5")):
+        with pytest.raises(OptionError, match=f"supplemental_devices: expected {message}, got {layer}"):
             place(vgg, [("cpu", layer)])
-    with pytest.raises(OptionError, match="a device that torch has here, got abacus"):
+    with pytest.raises(OptionError, match="supplemental_devices: expected a device that torch has here, got abacus"):
         place(vgg, [("abacus", "3")])
 
 
@@ -96,3 +97,25 @@ def test_algorithms_are_deterministic_only_where_that_is_wanted() -> None:
     with deterministic_algorithms(True):
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("workspace", [None, ":16:8"])
+def test_what_a_caller_had_chosen_of_deterministic_algorithms_is_as_before(
+    workspace: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if workspace is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    else:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        for wanted in (False, True):
+            with deterministic_algorithms(wanted):
+                assert torch.are_deterministic_algorithms_enabled()
+                assert torch.is_deterministic_algorithms_warn_only_enabled() != wanted
+                assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (workspace or (":4096:8" if wanted else None))
+            assert torch.are_deterministic_algorithms_enabled()
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+            assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == workspace
+    finally:
+        torch.use_deterministic_algorithms(False)

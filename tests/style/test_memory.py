@@ -39,7 +39,7 @@ def test_a_picture_too_large_is_refused_with_one_that_fits(monkeypatch: pytest.M
     needed = 64 * 96 * memory_per_pixel(Tiny(), CPU, StyleOptions())[CPU][0]
     monkeypatch.setattr(memory, "OVERHEAD", 0)
     monkeypatch.setattr(memory, "available_memory", lambda device: int(needed / 4) + 1000)
-    with pytest.raises(PictureError, match=r"at 96 × 64; choose 48 × 32 pixels or less, or the precision bf16"):
+    with pytest.raises(PictureError, match=r"at 96 × 64; choose 48 × 32 pixels or less, or `precision='bf16'`"):
         stylize(Tiny(), content, [content])
     with pytest.raises(PictureError, match=r"pixels or less$"):
         stylize(Tiny(), content, [content], StyleOptions(precision="bf16"))

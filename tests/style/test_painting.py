@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import torch
 
 from vggquant.errors import OptionError, PictureError
 from vggquant.pictures.files import Picture, read_picture, write_picture
-from vggquant.style import StyleOptions, memory, paint
+from vggquant.style import StyleOptions, loading, memory, paint
 from vggquant.style.painting import Saves
 
-OPTIONS = StyleOptions(steps=4, content_layers={"relu2_1": None}, style_layers={"relu1_1": None, "relu3_1": None})
+OPTIONS = StyleOptions(steps=4, content_layers={"relu2_1": 1.0}, style_layers={"relu1_1": 1.0, "relu3_1": 1.0})
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_pictures_of_other_transfers_are_not_gone_on_from(folder: Path, changes:
     [
         ({"masks": ["{folder}/black.png"]}, "{folder}/black.png: masks[0]: expected some white"),
         ({"styles": ["style", "small"]}, "{folder}/small.png: styles[1]: expected sides of at least 4"),
-        ({"content": "small"}, "{folder}/small.png: expected sides of at least 2 pixels for relu2_1"),
+        ({"content": "small"}, "{folder}/small.png: expected sides of at least 4 pixels for relu3_1"),
     ],
 )
 def test_errors_name_the_file(folder: Path, more: dict[str, Any], message: str) -> None:
@@ -119,13 +120,32 @@ def test_a_picture_too_large_for_the_memory_is_named(folder: Path, monkeypatch: 
 
 
 def test_options_are_refused_before_anything_is_read(folder: Path) -> None:
-    with pytest.raises(OptionError, match=r"^weights: expected finite numbers"):
+    with pytest.raises(OptionError, match=r"^tv_weight: expected a finite number"):
         paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(tv_weight=-1.0))
     with pytest.raises(OptionError, match=r"^style_layers: expected a layer conv1_1 … pool5, got “any”"):
-        paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(style_layers={"any": None}))
+        paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(style_layers={"any": 1.0}))
 
 
 def test_saves_are_named_by_their_step() -> None:
     saves = Saves(25, "way", "p-")
     assert saves.paths(range(30, 101)) == ["way/p-050.png", "way/p-075.png", "way/p-100.png"]
     assert saves.path(5, 9) == "way/p-5.png"
+
+
+def test_the_precision_is_recorded_and_kept_by_whoever_goes_on(folder: Path, request: pytest.FixtureRequest) -> None:
+    assert settings(painted(folder, saves=Saves(2, folder)))["options"]["precision"] == "float32"
+    expected = painted(folder, resume=folder / "2.png")
+    request.getfixturevalue("processor_with_bf16")
+    assert settings(painted(folder))["options"]["precision"] == "bf16"
+    went_on = painted(folder, resume=folder / "2.png")
+    assert settings(went_on)["options"]["precision"] == "float32"
+    assert torch.equal(went_on.pixels, expected.pixels)
+    with pytest.raises(PictureError, match="got other options"):
+        painted(folder, options=replace(OPTIONS, precision="bf16"), resume=folder / "2.png")
+
+
+def test_the_precision_is_bf16_only_if_all_devices_have_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, expected in (({"cpu", "meta"}, "bf16"), ({"meta"}, "float32")):
+        monkeypatch.setattr(loading, "computes_bf16", lambda device, has=has: device.type in has)
+        found = painted(folder, supplemental_devices=[("cpu", "3")])
+        assert settings(found)["options"]["precision"] == expected

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,7 +110,7 @@ def test_each_mask_is_its_styles() -> None:
     )
     left = torch.zeros(1, 1, 32, 32)
     left[..., :16] = 1
-    options = StyleOptions(steps=40, content_weight=0.0, content_layers={}, style_layers={"relu1_1": 1.0})
+    options = StyleOptions(steps=40, content_weight=0.0, content_layers={}, style_layers={"relu1_1": 400.0})
     vgg = load_quantized_vgg(upto="relu1_1")
     found = stylize(vgg, content, [red, blue], options, masks=[left, 1 - left])
     assert (found[:, 0] - found[:, 2])[..., :12].mean() > 0.1
@@ -272,3 +274,33 @@ def test_noise_is_around_the_mean_of_photographs() -> None:
     content = torch.rand(1, 3, 64, 64)
     noise = stylize(Tiny(), content, [content], StyleOptions(steps=0, start="noise"))
     assert noise.mean((2, 3)).flatten().tolist() == pytest.approx([0.485, 0.458, 0.408], abs=1e-3)
+
+
+class Noting(Tiny):
+    """A network that notes whether it is asked for bf16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[bool] = set()
+
+    def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        self.seen.add(torch.is_autocast_enabled("cpu"))
+        return super().forward(images, layers)
+
+
+def test_the_precision_is_bf16_where_the_processor_has_it(request: pytest.FixtureRequest) -> None:
+    content = torch.rand(1, 3, 12, 10)
+
+    def in_bf16(options: StyleOptions) -> set[bool]:
+        network = Noting()
+        stylize(network, content, [content], options)
+        return network.seen
+
+    one = StyleOptions(steps=1)
+    assert in_bf16(one) == {False}
+    request.getfixturevalue("processor_with_bf16")
+    assert in_bf16(one) == {True}
+    assert in_bf16(replace(one, precision="float32")) == {False}
+    network = Noting()
+    picture_loss(network, content, [content], content)
+    assert network.seen == {False}  # a judge's precision is the same everywhere

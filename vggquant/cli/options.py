@@ -12,6 +12,7 @@ import click
 
 from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
 from vggquant.errors import printable
+from vggquant.style.options import OTHER_SPELLINGS
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -36,14 +37,33 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
         return tuple(dict.fromkeys(widths))
 
 
+class Weights(click.ParamType):  # type: ignore[type-arg]
+    """A number, or several: ``0.7`` or ``0.7,0.3``."""
+
+    name = "NUMBER[,NUMBER]..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"expected numbers like 0.7 or 0.7,0.3, got {printable(value)}", param, ctx)
+
+
+class Word(click.Choice[str]):
+    """One of some words, each in any of its spellings."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(OTHER_SPELLINGS.get(value, value), param, ctx)
+
+
 class LayerWeight(click.ParamType):  # type: ignore[type-arg]
-    """A layer and its weight in the loss: ``relu4_2=0.02``, or ``relu4_2`` for the usual weight."""
+    """A layer and a factor of its usual weight in the loss: ``relu4_2=0.5``, or ``relu4_2`` for 1."""
 
     name = "LAYER[=WEIGHT]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         layer, equals, weight = value.partition("=")
         try:
-            return layer, float(weight) if equals else None
+            return layer, float(weight) if equals else 1.0
         except ValueError:
             self.fail(f"expected LAYER or LAYER=WEIGHT, got {printable(value)}", param, ctx)

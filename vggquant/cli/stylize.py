@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vggquant.cli.options import LayerWeight, force_option
+from vggquant.cli.options import LayerWeight, Weights, Word, force_option
 from vggquant.cli.output import as_typed, echo
 from vggquant.cli.progress import progress_bar
-from vggquant.errors import OptionError
-from vggquant.networks.vgg import ARCHITECTURES
-from vggquant.style.options import OPTIMIZERS, PIXELS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+from vggquant.errors import OptionError, located
+from vggquant.networks.vgg import require_vgg
+from vggquant.style.options import (
+    LONGEST,
+    OPTIMIZERS,
+    OTHER_SPELLINGS,
+    PIXELS,
+    PRECISIONS,
+    PRESERVE_COLORS,
+    STARTS,
+    StyleOptions,
+)
 
 if TYPE_CHECKING:
     from vggquant.style.painting import Saves
@@ -21,37 +31,73 @@ DEFAULTS = StyleOptions()
 HERE = "."  # the default of --save-to
 
 
-def list_layers(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Print the layers' indices and names, and exit."""
-    if wanted:
-        for index, layer in enumerate(ARCHITECTURES["vgg19"].layers):
+def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Print the indices and names of the layers that the weights have, and exit, if that is wanted.
+
+    Both --list-layers and --weights call this before other options are looked at, in the order in which they were
+    typed; whichever comes last finds the other's value here.
+    """
+    ctx.meta[f"stylize.{parameter.name}"] = value
+    if ctx.meta.get("stylize.list_layers") and "stylize.weights" in ctx.meta:
+        from vggquant.files.container import read_outline
+        from vggquant.files.sources import resolve
+
+        path = resolve(ctx.meta["stylize.weights"])
+        with located(path):
+            layers = require_vgg(read_outline(path)).layers
+        for index, layer in enumerate(layers):
             echo(f"{index:2} {layer}")
         ctx.exit()
+    return value
 
 
 @click.command()
 @click.argument("content")
 @click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
 @click.option("-o", "--out", required=True, help="Picture to write: .png, .jpg, .webp or .tif.")
-@click.option("--weights", metavar="FILE", help="A packed file.  [default: the embedded VGG-19]")
-@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
-@click.option("--size", type=click.IntRange(1, 50_000), help="Longest side of the result, in pixels.")
 @click.option(
-    "--pixels", type=click.IntRange(1, 50_000_000), default=PIXELS, show_default=True, help="Its area, without --size."
+    "--weights", metavar="FILE", is_eager=True, callback=list_layers, help="A packed file.  [default: embedded VGG-19]"
 )
-@click.option("--style-size", type=click.IntRange(1, 50_000), help="Longest side of the styles.")
+@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
+@click.option("--size", type=click.IntRange(1, LONGEST), help="Longest side of the result, in pixels.")
+@click.option(
+    "--pixels",
+    type=click.IntRange(1, 50_000_000),
+    help=f"Its area, without --size.  [default: the content's, at most {PIXELS}]",
+)
+@click.option("--style-size", type=click.IntRange(1, LONGEST), help="Longest side of the styles.")
 @click.option("--style-pixels", type=click.IntRange(1, 50_000_000), help="Their area.  [default: the content's]")
-@click.option("--style-weight", "style_weights", type=float, multiple=True, help="One for each style.  [default: 1/N]")
+@click.option(
+    "--style-weight", "style_weights", type=Weights(), multiple=True, help="One for each style.  [default: 1/N]"
+)
 @click.option(
     "--mask", "masks", multiple=True, metavar="FILE", help="One for each style: white where it goes, or none."
 )
-@click.option("--content-layer", "content_layers", type=LayerWeight(), multiple=True, help="[default: relu4_2]")
-@click.option("--style-layer", "style_layers", type=LayerWeight(), multiple=True, help="[default: relu1_1 ... relu5_1]")
+@click.option(
+    "--content-layer",
+    "content_layers",
+    type=LayerWeight(),
+    multiple=True,
+    help="Where content is compared; 0.5 halves its usual weight.  [default: relu4_2]",
+)
+@click.option(
+    "--style-layer",
+    "style_layers",
+    type=LayerWeight(),
+    multiple=True,
+    help="Where style is compared, likewise.  [default: relu1_1 ... relu5_1]",
+)
 @click.option("--content-weight", type=float, default=DEFAULTS.content_weight, show_default=True)
 @click.option("--tv-weight", type=float, default=DEFAULTS.tv_weight, show_default=True, help="Of the total variation.")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=DEFAULTS.optimizer, show_default=True)
 @click.option("--scales", type=click.IntRange(1, 10), help="Sizes to work at, coarse to fine.  [default: by size]")
-@click.option("--precision", type=click.Choice(PRECISIONS), default=DEFAULTS.precision, show_default=True)
+@click.option(
+    "--precision",
+    type=Word(PRECISIONS),
+    default=DEFAULTS.precision,
+    show_default=True,
+    help="auto is bf16 where the processor has it.",
+)
 @click.option("--pooling", type=click.Choice(("max", "avg")), default="max", show_default=True)
 @click.option(
     "--preserve-color", type=click.Choice(PRESERVE_COLORS), default="none", help="Keep the content's colours."
@@ -74,7 +120,14 @@ def list_layers(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     help="Another device from a layer on, by name or index.",
 )
 @click.option("--deterministic", is_flag=True, help="Use only algorithms that always give the same.")
-@click.option("--list-layers", is_flag=True, is_eager=True, expose_value=False, callback=list_layers)
+@click.option(
+    "--list-layers",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=list_layers,
+    help="Print those of --weights.",
+)
 @force_option
 def stylize(
     content: str,
@@ -90,6 +143,7 @@ def stylize(
     from vggquant.style.painting import paint
 
     style_names = {field.name for field in dataclasses.fields(StyleOptions)} & given.keys()
+    start = OTHER_SPELLINGS.get(start, start)
     options = _style_options(start, {name: given.pop(name) for name in style_names})
     saves = _saves(save_every, save_to, save_prefix)
     picture = None if start in STARTS else start
@@ -111,13 +165,13 @@ def _style_options(start: str, given: dict[str, Any]) -> StyleOptions:
     chosen = dict(given)
     for option in ("content_layers", "style_layers"):
         chosen[option] = _layer_weights(option, given[option]) or getattr(DEFAULTS, option)
-    chosen["style_weights"] = given["style_weights"] or None
+    chosen["style_weights"] = tuple(chain.from_iterable(given["style_weights"])) or None
     if start in STARTS:
         chosen["start"] = start
     return StyleOptions(**chosen)
 
 
-def _layer_weights(option: str, pairs: tuple[tuple[str, float | None], ...]) -> dict[str, float | None]:
+def _layer_weights(option: str, pairs: tuple[tuple[str, float], ...]) -> dict[str, float]:
     """Layers with their weights in the loss, each layer named once."""
     names = [layer for layer, _ in pairs]
     if len(set(names)) < len(names):

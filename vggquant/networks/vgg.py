@@ -116,19 +116,20 @@ class Architecture:
         pools = sum(name.startswith("pool") for name in names[: depth + 1])
         return 2**pools, names[depth] if depth >= 0 else None
 
-    def require_size(self, size: tuple[int, int], layers: Iterable[str]) -> None:
+    def require_size(self, size: tuple[int, int], layers: Iterable[str], cure: str = "enlarge the image") -> None:
         """Refuse a picture that is too small for some layers.
 
         Args:
             size: Its height and width in pixels.
             layers: As in `smallest_side`.
+            cure: What the caller can do about it.
 
         Raises:
             PictureError: One of its sides is too short.
         """
         smallest, deepest = self.smallest_side(layers)
         if min(size) < smallest:
-            raise PictureError(side_needed(smallest, deepest), size, "enlarge the image")
+            raise PictureError(side_needed(smallest, deepest), size, cure)
 
 
 def side_needed(smallest: int, layer: str | None) -> str:
@@ -210,6 +211,12 @@ class VGGNetwork:
     def last(self) -> str:
         """Name of the deepest convolution that is there."""
         return self.convolutions[-1].name
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that are there, up to the one before the first convolution that is not."""
+        names = self.architecture.layers
+        return tuple(name for name in names if len(self.architecture.convolutions_upto(name)) <= self.depth)
 
     @property
     def complete(self) -> bool:

@@ -23,7 +23,7 @@ from vggquant.pictures.colors import luminance
 if TYPE_CHECKING:
     from PIL import Image
 
-READABLE = ("PNG", "JPEG", "WEBP", "TIFF")
+READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 MAX_PIXELS = 50_000_000
 SETTINGS_KEY = "vggquant"  # names our text among the texts of a PNG
@@ -41,6 +41,7 @@ class Picture:
         icc: Colour profile of the pixels, or ``None``.
         settings: What the picture was made with, as vggquant wrote it into a PNG, or ``None``.
         frames: How many frames or pages its file has; this is the first.
+        stored: Height and width in its file, before it was resized; ``None`` if it comes from none.
     """
 
     pixels: Tensor
@@ -48,6 +49,7 @@ class Picture:
     icc: bytes | None = None
     settings: str | None = None
     frames: int = 1
+    stored: tuple[int, int] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -55,13 +57,16 @@ class Picture:
         return (self.pixels.shape[2], self.pixels.shape[3])
 
 
-def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | None = None) -> Picture:
+def read_picture(
+    path: PathLike, *, longest: int | None = None, pixels: int | None = None, most: int | None = None
+) -> Picture:
     """Read a picture as people see it: upright, in RGB, with transparent parts over white.
 
     Args:
-        path: PNG, JPEG, WebP or TIFF.
+        path: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF.
         longest: Resize so that the longer side has this many pixels.
         pixels: Resize to about this many pixels in all, unless `longest` is given.
+        most: Reduce to about this many pixels if there are more, unless `longest` or `pixels` is given.
 
     Raises:
         PictureError: Not a picture of these types, damaged, or over 50 megapixels.
@@ -70,6 +75,9 @@ def read_picture(path: PathLike, *, longest: int | None = None, pixels: int | No
     data = read_file(path)
     with located(path):
         image, about = _decode(data.tobytes())
+        about["stored"] = (image.height, image.width)
+        if pixels is None and most is not None:
+            pixels = min(most, image.width * image.height)
         image = _resized(image, longest, pixels)
     array = np.asarray(image, dtype=np.float32) / 255
     tensor = torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
@@ -183,13 +191,22 @@ def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
             about = {"icc": _rgb_profile(image), "settings": _settings(image), "frames": frames}
             return image.convert("RGBA" if image.has_transparency_data else "RGB"), about
         except UnidentifiedImageError:
-            raise PictureError(f"a picture ({', '.join(READABLE)})", "something else", "convert it to PNG") from None
+            raise PictureError(f"a picture ({_readable_here()})", "something else", "convert it to PNG") from None
         except Image.DecompressionBombError:
             raise PictureError(too_large, "far more", "reduce it first") from None
         except PictureError:
             raise
         except Exception as error:  # Pillow's decoders raise errors of any type on damaged data
             raise PictureError("an undamaged picture", f"{error}", "get it again") from None
+
+
+def _readable_here() -> str:
+    """The types of pictures that can be read, and those for which this build of Pillow lacks the means."""
+    from PIL import features
+
+    lacking = [kind for kind in ("WEBP", "AVIF") if not features.check(kind.lower())]
+    found = ", ".join(kind for kind in READABLE if kind not in lacking)
+    return found + (f"; this Pillow lacks {', '.join(lacking)}" if lacking else "")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -6,15 +6,17 @@ Whether the memory is large enough is checked by `memory`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from numbers import Real
 
 from torch import Tensor
 
 from vggquant.errors import OptionError, PictureError, require_one_of
 from vggquant.models.features import Features
 from vggquant.models.vgg import VGG
-from vggquant.networks.vgg import side_needed
-from vggquant.style.options import OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+from vggquant.networks.vgg import Architecture, side_needed
+from vggquant.pictures.files import Picture
+from vggquant.style.options import LONGEST, OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
 from vggquant.style.scales import stages
 from vggquant.style.task import Task
 
@@ -110,18 +112,44 @@ def check_mask(name: str, mask: Tensor) -> None:
         raise PictureError("some white", seen, "leave the style out", tensor=name)
 
 
+def check_side(architecture: Architecture, picture: Picture, layers: Iterable[str], option: str) -> None:
+    """Refuse a picture from a file that is too small for some layers at the size it was resized to.
+
+    Args:
+        architecture: Of the network that looks at it.
+        picture: As it was read.
+        layers: Names of layers.
+        option: What its longer side is asked for with; the error names a value that is enough.
+
+    Raises:
+        PictureError: One of its sides is too short.
+    """
+    smallest, _ = architecture.smallest_side(layers)
+    shorter, longer = sorted(picture.stored or picture.size)
+    needed = math.ceil(smallest * longer / shorter)
+    cure = f"choose `{option}={needed}` or more" if needed <= LONGEST else "crop it, so that it is less narrow"
+    architecture.require_size(picture.size, layers, cure)
+
+
 def _check_layers(option: str, layers: object) -> None:
     if not isinstance(layers, Mapping):
-        cure = "pass a dict such as {'relu4_2': None}, where None stands for the usual weight"
+        cure = "pass a dict such as {'relu4_2': 1.0}, where 1.0 stands for the usual weight"
         raise OptionError("weights by layer", type(layers).__name__, cure, tensor=option)
 
 
 def _check_weights(options: StyleOptions) -> None:
-    numbers = [options.content_weight, options.tv_weight, *(options.style_weights or ())]
-    for layers in (options.content_layers, options.style_layers):
-        numbers += [weight for weight in layers.values() if weight]
-    if not all(math.isfinite(number) and number >= 0 for number in numbers):
-        raise OptionError("finite numbers from 0 up", numbers, "correct the one that is not", tensor="weights")
+    _require_weight("content_weight", options.content_weight)
+    _require_weight("tv_weight", options.tv_weight)
+    for weight in options.style_weights or ():
+        _require_weight("style_weights", weight)
+    for option, layers in (("content_layers", options.content_layers), ("style_layers", options.style_layers)):
+        for layer, weight in layers.items():
+            _require_weight(option, weight, f" for {layer}")
+
+
+def _require_weight(option: str, weight: object, where: str = "") -> None:
+    if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
+        raise OptionError(f"a finite number from 0 up{where}", weight, "choose 0 or more", tensor=option)
 
 
 def _check_tensor(name: str, picture: object, channels: int = 3, limit: float = LIMIT) -> None:

@@ -90,13 +90,13 @@ class Sizes:
 
     Args:
         longest: Longer side of the result in pixels.
-        pixels: Its area, if `longest` is not given.
+        pixels: Its area, if `longest` is not given; the content's own, but at most `PIXELS`, if neither is.
         style_longest: Longer side of the styles.
         style_pixels: Their area; the content's if neither is given.
     """
 
     longest: int | None = None
-    pixels: int = PIXELS
+    pixels: int | None = None
     style_longest: int | None = None
     style_pixels: int | None = None
 
@@ -110,19 +110,26 @@ class Pictures:
         styles: At the sizes that they are looked at.
         masks: For each style, (1, 1, H, W) at the size of the result, or ``None``.
         begun: The picture to start or to resume from, as its file has it, or ``None``.
+        reduced: Whether the content was reduced though no size was asked for.
     """
 
     content: Picture
     styles: tuple[Picture, ...]
     masks: tuple[Tensor | None, ...]
     begun: Picture | None
+    reduced: bool = False
 
     def notes(self, inputs: Inputs) -> list[str]:
-        """Sentences for the caller about files of which only a part was read."""
+        """Sentences for the caller about files of which only a part was read, or that were reduced unasked."""
         read = zip((inputs.content, *inputs.styles), (self.content, *self.styles), strict=True)
-        return [
+        notes = [
             f"{os.fspath(path)}: the first of {picture.frames} frames" for path, picture in read if picture.frames > 1
         ]
+        stored = self.content.stored
+        if self.reduced and stored is not None:
+            sizes = " to ".join(f"{width} × {height}" for height, width in (stored, self.content.size))
+            notes.append(f"{os.fspath(inputs.content)}: reduced from {sizes} pixels; pass `size` for another size")
+        return notes
 
     def task(self, device: torch.device, done: int) -> Task:
         """What is to be painted, on a device, once the first `done` steps are made."""
@@ -141,7 +148,7 @@ def read_pictures(inputs: Inputs, sizes: Sizes) -> Pictures:
     Raises:
         VggQuantError: A file is missing or no picture, or a mask has no white.
     """
-    content = read_picture(inputs.content, longest=sizes.longest, pixels=sizes.pixels)
+    content = read_picture(inputs.content, longest=sizes.longest, pixels=sizes.pixels, most=PIXELS)
     height, width = content.size
     area = sizes.style_pixels or height * width
     styles = tuple(read_picture(path, longest=sizes.style_longest, pixels=area) for path in inputs.styles)
@@ -156,6 +163,7 @@ def read_pictures(inputs: Inputs, sizes: Sizes) -> Pictures:
         styles,
         tuple(masks) or (None,) * len(styles),
         None if begun is None else read_picture(begun),
+        reduced=sizes.longest is None and sizes.pixels is None and content.size != content.stored,
     )
 
 

@@ -15,11 +15,13 @@ from vggquant.errors import OptionError, SourceError, located
 from vggquant.files.container import read_outline
 from vggquant.files.disk import PathLike
 from vggquant.files.sources import resolve
-from vggquant.models.devices import require_device
+from vggquant.models.devices import computes_bf16, require_device
 from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS, require_vgg
 from vggquant.style.options import Precision
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def load_network(
@@ -33,7 +35,7 @@ def load_network(
     """Load a network as it paints fastest, which in bf16 is with its weights laid out channels last.
 
     Args:
-        precision: ``float32`` or ``bf16``.
+        precision: ``bf16``; anything else means float32.
         weights: A packed file; the embedded VGG-19 if not given.
         upto: The deepest layer that is looked at.
         pooling: ``max`` or ``avg``.
@@ -63,21 +65,43 @@ def place(vgg: VGG, devices: Sequence[tuple[str, str]]) -> None:
     Raises:
         OptionError: There is no such device or layer.
     """
-    named = {_layer_of(vgg, layer): require_device(device) for device, layer in devices}
+    named = {_layer_of(vgg, layer): require_device(device, "supplemental_devices") for device, layer in devices}
     vgg.place({layer: device for layer, device in named.items() if layer in vgg.layers})
+
+
+def all_compute_bf16(device: str, supplemental_devices: Sequence[tuple[str, str]]) -> bool:
+    """Whether bf16 is faster than float32 on every device of a network.
+
+    Args:
+        device: Where the network begins.
+        supplemental_devices: Where it goes on, as in `place`.
+
+    Raises:
+        OptionError: There is no such device.
+    """
+    others = [require_device(other, "supplemental_devices") for other, _ in supplemental_devices]
+    return all(computes_bf16(one) for one in (require_device(device), *others))
 
 
 @contextmanager
 def deterministic_algorithms(wanted: bool) -> Iterator[None]:
     """Let torch use only algorithms that always give the same result, if that is wanted; afterwards as before."""
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
-        torch.use_deterministic_algorithms(True)
+    if not wanted:
+        yield
+        return
+    before, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    workspace = os.environ.get(_WORKSPACE)
+    os.environ.setdefault(_WORKSPACE, ":4096:8")  # without it cuBLAS refuses
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        if workspace is None:
+            del os.environ[_WORKSPACE]
 
 
 def _require_layer(weights: PathLike | None, layer: str) -> None:
@@ -85,13 +109,12 @@ def _require_layer(weights: PathLike | None, layer: str) -> None:
     path = resolve(weights)
     with located(path):
         network = require_vgg(read_outline(path))
-    architecture = network.architecture
-    if layer not in architecture.layers:
-        held = f"a layer of {architecture.name}, {LAYERS[0]} … {LAYERS[-1]}"
-    elif len(architecture.convolutions_upto(layer)) > network.depth:
+    if layer in network.layers:
+        return
+    if layer in network.architecture.layers:
         held = f"a layer up to {network.last}, where the file ends"
     else:
-        return
+        held = f"a layer of {network.architecture.name}, {LAYERS[0]} … {LAYERS[-1]}"
     cure = "pack it anew, up to there"
     raise SourceError(f"layers up to {layer} to paint with", f"a file with {held}", cure, path=weights)
 

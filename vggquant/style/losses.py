@@ -28,12 +28,12 @@ class ContentLoss:
 
     Args:
         target: Activations of the content picture by layer, each (1, C, H, W).
-        weights: Weights by layer; ``None`` means 0.01.
+        weights: By layer, a factor of the usual weight, which is 0.01.
     """
 
-    def __init__(self, target: Mapping[str, Tensor], weights: Mapping[str, float | None]) -> None:
+    def __init__(self, target: Mapping[str, Tensor], weights: Mapping[str, float]) -> None:
         self.target = target
-        self.weights = {layer: CONTENT_LAYER_WEIGHT if weight is None else weight for layer, weight in weights.items()}
+        self.weights = {layer: weight * CONTENT_LAYER_WEIGHT for layer, weight in weights.items()}
 
     def __call__(self, activations: Mapping[str, Tensor]) -> Tensor:
         return total(
@@ -47,18 +47,13 @@ class StyleLoss:
 
     Args:
         target: Activations of one style picture by layer, each (1, C, H, W). The picture may have any size.
-        weights: Weights by layer; ``None`` means 10 / C².
+        weights: By layer, a factor of the usual weight, which is 10 / C².
         mask: (1, 1, H, W) in [0, 1]: where in the result the style is wanted; everywhere if not given.
     """
 
-    def __init__(
-        self, target: Mapping[str, Tensor], weights: Mapping[str, float | None], mask: Tensor | None = None
-    ) -> None:
+    def __init__(self, target: Mapping[str, Tensor], weights: Mapping[str, float], mask: Tensor | None = None) -> None:
         self.target = {layer: gram_matrix(target[layer]) for layer in weights}
-        self.weights = {
-            layer: 10 / self.target[layer].shape[1] ** 2 if weight is None else weight
-            for layer, weight in weights.items()
-        }
+        self.weights = {layer: weight * 10 / self.target[layer].shape[1] ** 2 for layer, weight in weights.items()}
         self.mask = mask
 
     def __call__(self, activations: Mapping[str, Tensor]) -> Tensor:
@@ -133,9 +128,9 @@ class TransferLoss:
 def activations_of(vgg: Features, images: Tensor, layers: Sequence[str], precision: Precision) -> Mapping[str, Tensor]:
     """A network's activations at some layers, in the precision asked for.
 
-    Only the network runs in bfloat16, which would be too coarse for losses and the optimiser.
+    Only the network runs in bfloat16, which would be too coarse for losses and the optimiser. ``auto`` is float32 here.
     """
-    if precision == "float32":
+    if precision != "bf16":
         return vgg(images, layers)
     with torch.autocast(images.device.type, torch.bfloat16):
         return vgg(images.contiguous(memory_format=torch.channels_last), layers)

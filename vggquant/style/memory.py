@@ -34,7 +34,7 @@ def require_memory(per_pixel: Mapping[torch.device, tuple[float, float]], task: 
     Args:
         per_pixel: What it takes of each device, see `memory_per_pixel`.
         task: What to paint.
-        precision: In which the network runs.
+        precision: In which the network runs; bf16, or else float32.
 
     Raises:
         PictureError: It would not fit. The error names a size that would.
@@ -51,7 +51,7 @@ def require_memory(per_pixel: Mapping[torch.device, tuple[float, float]], task: 
         else:
             share = math.sqrt(max(0.0, available - OVERHEAD) / (needed - OVERHEAD))
             cure = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
-            cure += "" if precision == "bf16" else ", or the precision bf16"
+            cure += "" if precision == "bf16" else ", or `precision='bf16'`"
         expected = f"a transfer in the {available / 1e9:.1f} GB left on {device}"
         raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -20,11 +20,11 @@ from vggquant.models.devices import require_device
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
-from vggquant.style.checks import check_options, check_scales
+from vggquant.style.checks import check_options, check_scales, check_side
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
-from vggquant.style.loading import deterministic_algorithms, load_network, place
+from vggquant.style.loading import all_compute_bf16, deterministic_algorithms, load_network, place
 from vggquant.style.memory import memory_per_pixel, require_memory
-from vggquant.style.options import PIXELS, StyleOptions
+from vggquant.style.options import StyleOptions
 from vggquant.style.resuming import Record, make_record
 from vggquant.style.scales import size_of
 from vggquant.style.task import Task
@@ -80,7 +80,7 @@ def paint(
     weights: PathLike | None = None,
     pooling: Pooling = "max",
     size: int | None = None,
-    pixels: int = PIXELS,
+    pixels: int | None = None,
     style_size: int | None = None,
     style_pixels: int | None = None,
     masks: Sequence[PathLike] = (),
@@ -105,7 +105,7 @@ def paint(
         weights: A packed file; the embedded VGG-19 if not given.
         pooling: ``max`` or ``avg``.
         size: Longer side of the result in pixels.
-        pixels: Its area, if `size` is not given.
+        pixels: Its area, if `size` is not given; the content's own, but at most 250,000, if neither is.
         style_size: Longer side of the styles in pixels.
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
@@ -123,7 +123,9 @@ def paint(
     """
     inputs = Inputs.named(content, styles, masks, start, resume, weights)
     painting = _Painting(inputs, out, options or StyleOptions(), saves, force)
-    pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling)
+    bf16 = all_compute_bf16(device, supplemental_devices)
+    pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling, bf16=bf16)
+    painting = replace(painting, options=record.options)
     task = pictures.task(require_device(device), record.done)
     with deterministic_algorithms(deterministic):
         vgg = painting.load_network(pooling, device, supplemental_devices)
@@ -148,7 +150,7 @@ class _Painting:
     saves: Saves | None
     force: bool
 
-    def read(self, sizes: Sizes, pooling: Pooling) -> tuple[Pictures, Record]:
+    def read(self, sizes: Sizes, pooling: Pooling, *, bf16: bool) -> tuple[Pictures, Record]:
         """Read the pictures; whatever can be refused before is refused."""
         check_ending(self.out)
         check_output(self.out, force=self.force, sources=self.inputs.paths)
@@ -157,7 +159,7 @@ class _Painting:
         check_options(self.options, len(self.inputs.styles))
         pictures = read_pictures(self.inputs, sizes)
         check_ending(self.out, max(pictures.content.size))
-        record = make_record(self.inputs, pictures, self.options, pooling)
+        record = make_record(self.inputs, pictures, self.options, pooling, bf16=bf16)
         if self.saves is not None:
             self._check_saves(self.saves, record.done)
         return pictures, record
@@ -189,7 +191,7 @@ class _Painting:
                 progress(made)
 
         if self.options.steps > task.done:
-            self._check_sizes(vgg, task)
+            self._check_sizes(vgg, task, pictures)
         if self.saves is not None:
             make_folder(self.saves.folder)
         painted = optimise(vgg, task, self.options, report)
@@ -206,18 +208,16 @@ class _Painting:
             if os.path.isdir(saves.folder):
                 check_output(path, force=self.force, sources=self.inputs.paths)
 
-    def _check_sizes(self, vgg: VGG, task: Task) -> None:
+    def _check_sizes(self, vgg: VGG, task: Task, pictures: Pictures) -> None:
         """Refuse pictures that are too small for the network or too large for the memory, and name their files."""
-        require_size = vgg.architecture.require_size
         check_scales(vgg, task, self.options)
         per_pixel = memory_per_pixel(vgg, task.content.device, self.options, task.masked)
         with located(self.inputs.content):
-            require_size(task.size, self.options.content_layers)
-        for index, (path, style) in enumerate(zip(self.inputs.styles, task.styles, strict=True)):
+            check_side(vgg.architecture, pictures.content, self.options.layers, "size")
+        for index, (path, style) in enumerate(zip(self.inputs.styles, pictures.styles, strict=True)):
             with located(path, f"styles[{index}]"):
-                require_size(size_of(style), self.options.style_layers)
+                check_side(vgg.architecture, style, self.options.style_layers, "style_size")
         with located(self.inputs.content):
-            require_size(task.size, self.options.layers)
             require_memory(per_pixel, task, self.options.precision)
 
     def _notes(self, pictures: Pictures) -> list[str]:

@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from vggquant.models.devices import computes_bf16
 from vggquant.models.features import Features
 from vggquant.networks.vgg import CAFFE_MEAN
 from vggquant.pictures.colors import luminance, match_colors, match_luminance, with_luminance
@@ -77,6 +78,7 @@ def stylize(
     options = options or StyleOptions()
     task = Task(content, tuple(styles), tuple(masks or [None] * len(styles)), start, done)
     check_task(task, options)
+    options = options.settled(bf16=computes_bf16(task.content.device))
     check_scales(vgg, task, options)
     if options.steps > done:
         per_pixel = memory_per_pixel(vgg, content.device, options, task.masked)
@@ -94,7 +96,7 @@ def picture_loss(
         content: (1, 3, H, W), RGB in [0, 1].
         styles: One or more pictures of the same form, of any size.
         picture: (1, 3, H, W), RGB, mostly in [0, 1].
-        options: Layers, weights and precision.
+        options: Layers, weights and precision, of which ``auto`` is float32 here, so that losses can be compared.
     """
     options = options or StyleOptions()
     masks = (None,) * len(styles)
