@@ -112,18 +112,14 @@ def test_another_architecture_is_named(vgg11_arrays: Arrays) -> None:
     vgg13 = random_arrays(ARCHITECTURES["vgg13"])
     arrays: Arrays = dict(write_layout(vgg13, "caffe", ARCHITECTURES["vgg13"]))
     for ignore_extra in (False, True):  # a larger VGG's layers are no extras
-        with pytest.raises(
-            SourceError, match=r"^conv1_2\.weight: .* got those of vgg13; pass `arch='vgg13'`"
-        ):
+        with pytest.raises(SourceError, match=r"^conv1_2\.weight: .* got those of vgg13; pass `arch='vgg13'`"):
             read_layout(as_source(arrays), architecture=VGG11, ignore_extra=ignore_extra)
 
 
 def test_a_cut_source_needs_upto(vgg11_arrays: Arrays) -> None:
     cut = {name: array for name, array in vgg11_arrays.items() if name < "conv4_2"}
     arrays = torchvision(cut)
-    with pytest.raises(
-        SourceError, match=r"of vgg11, got none behind conv4_1; pass `upto='conv4_1'`$"
-    ):
+    with pytest.raises(SourceError, match=r"of vgg11, got none behind conv4_1; pass `upto='conv4_1'`$"):
         read_layout(as_source(arrays))
     assert equal(read_layout(as_source(arrays), upto="relu4_1").arrays, cut)
 

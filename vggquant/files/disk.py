@@ -96,7 +96,7 @@ def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) ->
         _require_size(name_of(source), view.nbytes)
         return np.frombuffer(view if view.c_contiguous else view.tobytes(), np.uint8)
     if not isinstance(source, (OpenFile, Resource)):
-        raise OptionError("a path, bytes or an open binary file", f"a {type(source).__name__}", "pass one of these")
+        raise OptionError("a path, bytes or an open binary file", type(source).__name__, "pass one of these")
     try:
         if isinstance(source, OpenFile):
             return _read_open(source)

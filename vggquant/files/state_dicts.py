@@ -18,7 +18,7 @@ from vggquant.errors import SourceError, located
 from vggquant.files.tensors import Array, SourceTensor, WeightFile
 from vggquant.networks.vgg import Architecture
 
-WRAPPERS = ("state_dict", "model", "net")  # under which checkpoints keep their weights
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which checkpoints keep their weights
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ def read_state_dict(source: StateDict) -> WeightFile:
             tensor = _source_tensor(value)
             if tensor is not None:
                 if not isinstance(name, str):
-                    raise SourceError("names", f"a {type(name).__name__}", "pass module.state_dict()")
+                    raise SourceError("names", type(name).__name__, "pass module.state_dict()")
                 tensors[name] = tensor
     return WeightFile(tensors, _record(source))
 
