@@ -27,7 +27,8 @@ with atheris.instrument_imports(include=["vggquant"]):
     from tests.mutants import SEEDS
     from vggquant.errors import VggQuantError
     from vggquant.files import container, sources
-    from vggquant.files.layouts import read_layout, write_layout
+    from vggquant.files.convolutions import read_layout
+    from vggquant.files.layouts import write_layout
     from vggquant.networks.vgg import ARCHITECTURES
 
 VGG11 = ARCHITECTURES["vgg11"]

@@ -64,9 +64,9 @@ def rebuilt(**arrays: Any) -> bytes:
     return reseal({**json.loads(text), "__metadata__": header["__metadata__"]}, metadata, body)
 
 
-def unaligned() -> bytes:
-    """The small file without the padding of its header, so that every float32 lies at an odd address."""
-    text, body = split(SMALL)
+def unaligned(data: bytes = SMALL) -> bytes:
+    """A file without the padding of its header, so that every float32 lies at an odd address."""
+    text, body = split(data)
     text = text.rstrip()
     text += b" " * (1 - len(text) % 2)
     seal = re.compile(rb'(?<=header_crc32\\":\\")[0-9a-f]{8}')

@@ -11,22 +11,41 @@ if TYPE_CHECKING:
     from vggquant.errors import VggQuantError
     from vggquant.models.load import load_quantized_state_dict, load_quantized_vgg
     from vggquant.models.vgg import VGG
+    from vggquant.packing.inspection import info, verify
     from vggquant.packing.packer import pack
     from vggquant.packing.unpacker import unpack
+    from vggquant.style.options import StyleOptions
+    from vggquant.style.transfer import stylize
 
-__all__ = ["VGG", "VggQuantError", "compare", "load_quantized_state_dict", "load_quantized_vgg", "pack", "unpack"]
+__all__ = [
+    "VGG",
+    "StyleOptions",
+    "VggQuantError",
+    "compare",
+    "info",
+    "load_quantized_state_dict",
+    "load_quantized_vgg",
+    "pack",
+    "stylize",
+    "unpack",
+    "verify",
+]
 __version__ = "0.1.0"
 
 # `import vggquant` must not wait two seconds for torch
 __getattr__, __dir__ = offer(
     __name__,
     {
+        "StyleOptions": "style.options",
         "VGG": "models.vgg",
         "VggQuantError": "errors",
         "compare": "comparison.study",
+        "info": "packing.inspection",
         "load_quantized_state_dict": "models.load",
         "load_quantized_vgg": "models.load",
         "pack": "packing.packer",
+        "stylize": "style.transfer",
         "unpack": "packing.unpacker",
+        "verify": "packing.inspection",
     },
 )

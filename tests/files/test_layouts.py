@@ -12,7 +12,8 @@ from torch import nn
 
 from tests.conftest import random_arrays
 from vggquant.errors import SourceError
-from vggquant.files.layouts import LAYOUTS, Layout, read_layout, tensor_names, write_layout
+from vggquant.files.convolutions import read_layout
+from vggquant.files.layouts import LAYOUTS, Layout, tensor_names, write_layout
 from vggquant.files.tensors import SourceTensor
 from vggquant.networks.vgg import ARCHITECTURES
 
@@ -105,19 +106,20 @@ def test_a_missing_layer_is_named(vgg11_arrays: Arrays) -> None:
 
 
 def test_another_architecture_is_named(vgg11_arrays: Arrays) -> None:
-    with pytest.raises(SourceError, match=r"^features\.2\.weight: expected a tensor of that name"):
+    match = r"^features\.2\.weight: expected the convolutions of vgg16, got those of vgg11; pass `arch='vgg11'`$"
+    with pytest.raises(SourceError, match=match):
         read_layout(as_source(torchvision(vgg11_arrays)), architecture=ARCHITECTURES["vgg16"])
     vgg13 = random_arrays(ARCHITECTURES["vgg13"])
     arrays: Arrays = dict(write_layout(vgg13, "caffe", ARCHITECTURES["vgg13"]))
     for ignore_extra in (False, True):  # a larger VGG's layers are no extras
-        with pytest.raises(SourceError, match=r"^conv1_2\.weight: expected only vgg11's layers .* `arch`"):
+        with pytest.raises(SourceError, match=r"^conv1_2\.weight: .* got those of vgg13; pass `arch='vgg13'`"):
             read_layout(as_source(arrays), architecture=VGG11, ignore_extra=ignore_extra)
 
 
 def test_a_cut_source_needs_upto(vgg11_arrays: Arrays) -> None:
     cut = {name: array for name, array in vgg11_arrays.items() if name < "conv4_2"}
     arrays = torchvision(cut)
-    with pytest.raises(SourceError, match="`upto`"):
+    with pytest.raises(SourceError, match=r"of vgg11, got none behind conv4_1; pass `upto='conv4_1'`$"):
         read_layout(as_source(arrays))
     assert equal(read_layout(as_source(arrays), upto="relu4_1").arrays, cut)
 
@@ -125,7 +127,7 @@ def test_a_cut_source_needs_upto(vgg11_arrays: Arrays) -> None:
 def test_what_fits_several_needs_arch() -> None:
     expected = random_arrays(ARCHITECTURES["vgg16"], upto="relu2_2")
     arrays: Arrays = dict(write_layout(expected, "caffe", ARCHITECTURES["vgg16"]))
-    with pytest.raises(SourceError, match=r"vgg13 and vgg16 and vgg19; choose one with `arch`"):
+    with pytest.raises(SourceError, match=r"vgg13, vgg16, vgg19; choose one with `arch`"):
         read_layout(as_source(arrays), upto="relu2_2")
     assert equal(read_layout(as_source(arrays), upto="relu2_2", architecture=ARCHITECTURES["vgg19"]).arrays, expected)
 

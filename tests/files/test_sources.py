@@ -68,7 +68,7 @@ def test_published_files_are_known_by_their_hash(state: State, tmp_path: Path, m
 
     publish("vgg19-dcbb9e9d")
     assert preprocessing() == preprocessing("torch") == "torch"
-    with pytest.raises(SourceError, match="preprocessing torch, which the file is known to have, got caffe"):
+    with pytest.raises(SourceError, match="preprocessing torch, which these weights are known to have, got caffe"):
         preprocessing("caffe")
     publish("vgg19-d01eb7cb")
     assert preprocessing() == "caffe"
@@ -93,12 +93,12 @@ def test_recorded_preprocessing_holds(tmp_path: Path) -> None:
     unpack(golden, tmp_path / "x.safetensors")
     source = read_source(tmp_path / "x.safetensors", upto="relu1_1")
     assert require_vgg(source.weights.network).preprocessing == "torch"
-    assert "recorded in the file" in source.notes[0]
+    assert "recorded with the weights" in source.notes[0]
     assert source.weights.sqnr_db == {"conv1_1.weight": 12.5}
     for path in (golden, tmp_path / "x.safetensors"):
-        with pytest.raises(SourceError, match="preprocessing torch, which the file is known to have"):
+        with pytest.raises(SourceError, match="preprocessing torch, which these weights are known to have"):
             read_source(path, preprocessing="caffe", upto="relu1_1")
-    with pytest.raises(SourceError, match="architecture vgg11"):
+    with pytest.raises(SourceError, match="arch vgg11"):
         read_source(golden, arch="vgg16")
 
 

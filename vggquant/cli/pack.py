@@ -25,6 +25,7 @@ from vggquant.wording import megabytes
 @click.option("--layout", type=click.Choice(("auto", *LAYOUTS)), default="auto", help="Naming of the source.")
 @click.option("--preprocessing", type=click.Choice(PREPROCESSINGS), help="Where the source does not tell.")
 @click.option("--arch", type=click.Choice(tuple(ARCHITECTURES)), help="Where the source does not tell.")
+@click.option("--attribution", metavar="TEXT", help="Authors and licence, joined to what the source says of them.")
 @click.option("--ignore-extra", is_flag=True, help="Leave out tensors that do not belong to the network.")
 @click.option("--jobs", type=click.IntRange(1), help="Layers at once; the result does not depend on it.")
 @force_option

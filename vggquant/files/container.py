@@ -15,9 +15,10 @@ import numpy as np
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError, located
 from vggquant.files import version1, version2
-from vggquant.files.disk import HEAD_BYTES, Chunk, PathLike, read_file, write_file
+from vggquant.files.disk import HEAD_BYTES, Chunk, PathLike, Readable, name_of, read_file, write_file
 from vggquant.files.fields import HEX32, Parsed, Section, crc32
 from vggquant.files.safetensors import (
+    PACK_FIRST,
     Bytes,
     JsonObject,
     check_header,
@@ -75,14 +76,15 @@ def _version_of(network: Network) -> int:
     return version1.VERSION if as_vgg(network) else version2.VERSION
 
 
-def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> Weights:
+def read(file: Readable, *, upto: str | None = None, threads: int = 1) -> Weights:
     """Read a packed file, every checksum and bound checked; the inverse of `write`.
 
     Codes stay coded, so memory is in proportion to the file.
 
     Args:
-        path: Which file.
-        upto: The deepest layer wanted of a VGG; the data of deeper convolutions are neither read nor checked.
+        file: Which file, see `read_file`.
+        upto: The deepest layer wanted of a VGG; the data of deeper convolutions are not checked and, if the file has a
+            path, not read.
         threads: Layers checked at once.
 
     Raises:
@@ -91,15 +93,29 @@ def read(path: PathLike, *, upto: str | None = None, threads: int = 1) -> Weight
         NetworkError: The file's record describes no network that is known here.
         OptionError: The architecture or the file has no layer `upto`.
     """
-    with located(path):
-        data = read_file(path, lambda data: _extent(data, upto))
-        return _check(_parse(data, upto), threads)
+    parsed: Parsed | None = None
+
+    def extent(data: Bytes) -> int:
+        """How much of a file its layers up to `upto` need, by its first `HEAD_BYTES`."""
+        nonlocal parsed
+        header = check_header(data)
+        if upto is None or header.size > HEAD_BYTES:
+            return data.size
+        parsed = _parse(data, upto)
+        return parsed.end
+
+    with located(name_of(file)):
+        data = read_file(file, extent)
+        # arrays that lie unaligned were copied, before the file was read to its end
+        if parsed is None or not all(np.may_share_memory(array, data) for array in parsed.arrays):
+            parsed = _parse(data, upto)
+        return _check(parsed, threads)
 
 
-def read_outline(path: PathLike) -> Network:
+def read_outline(file: Readable) -> Network:
     """What network a packed file holds; only the header is read and checked, see `read`."""
-    with located(path):
-        return _parse(read_file(path, lambda data: check_header(data).size), None).weights.network
+    with located(name_of(file)):
+        return _parse(read_file(file, lambda data: check_header(data).size), None).weights.network
 
 
 def from_bytes(data: Bytes) -> Weights:
@@ -107,17 +123,11 @@ def from_bytes(data: Bytes) -> Weights:
     return _check(_parse(data, None), threads=1)
 
 
-def _extent(data: Bytes, upto: str | None) -> int:
-    """How much of a file the layers up to `upto` need, by its first `HEAD_BYTES`."""
-    header = check_header(data)
-    return data.size if upto is None or header.size > HEAD_BYTES else _parse(data, upto).end
-
-
 def _parse(data: Bytes, upto: str | None) -> Parsed:
     """Check all that the header tells, and no data."""
     header, tensors, outer = split_file(data)
     if KEY not in outer:
-        raise ContainerError("a packed file", "an ordinary safetensors file", "run vggquant pack on it first")
+        raise ContainerError("a packed file", "an ordinary safetensors file", PACK_FIRST)
     metadata = parse_json(outer[KEY].encode("utf-8", "surrogatepass"), KEY)
     version = _check_version(metadata)
     _check_seal(header)

@@ -1,6 +1,7 @@
-"""Reads whole files and writes them atomically, so that no fault leaves half a file behind.
+"""Reads whole files, wherever they are, and writes them atomically, so that no fault leaves half a file behind.
 
-Only regular files are read or replaced. What their bytes mean is left to the other modules of `files`.
+Of what has a path, only regular files are read or replaced. Bytes in memory, open files and resources of packages are
+read alike. What the bytes mean is left to the other modules of `files`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import IO, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.errors import StorageError, printable
+from vggquant.errors import OptionError, StorageError, VggQuantError, printable
 
 try:
     import fcntl
@@ -30,38 +32,101 @@ Bytes = npt.NDArray[np.uint8]
 Chunk = bytes | Bytes
 PathLike = str | os.PathLike[str]
 
+
+@runtime_checkable
+class OpenFile(Protocol):
+    """An open binary file, or whatever else gives bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to so many bytes, and none at the end."""
+
+
+@runtime_checkable
+class Resource(Protocol):
+    """What ``importlib.resources.files`` finds in a package, a ``Traversable``."""
+
+    def open(self, mode: Literal["rb"], /) -> IO[bytes]:
+        """The open file."""
+
+
+Readable = PathLike | bytes | bytearray | memoryview | OpenFile | Resource
+
 HEAD_BYTES = 2**16  # longer than the header of a packed file
 MAX_FILE_BYTES = 5 * 2**28  # a full VGG-19 with its classifier in float64 takes 1.15 GB
 _PREFIX, _SUFFIX = ".vggquant-", ".tmp"  # of the names of temporary files
+_PIECE = 2**20  # bytes asked of an open file at once
 _STALE = 60.0  # seconds after which a temporary file may be one that a killed writer left behind
 
+_MORE_SPACE = "free space or choose another disk"
+_CURES: Mapping[int | None, str] = {
+    errno.ENOSPC: _MORE_SPACE,
+    errno.EDQUOT: _MORE_SPACE,
+    errno.EFBIG: _MORE_SPACE,
+    errno.EROFS: "choose a disk that can be written to",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "close other files or raise the limit of open files",
+}
 
-def read_file(path: PathLike, needed: Callable[[Bytes], int] | None = None) -> Bytes:
-    """Read a regular file.
 
-    The file is opened once and never memory-mapped, so that one that is replaced in the meantime is still read as it
-    was. A FIFO or a device is refused without waiting for it.
+def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) -> Bytes:
+    """Read a file.
+
+    One that has a path is opened once and never memory-mapped, so that a file that is replaced in the meantime is still
+    read as it was. A FIFO or a device is refused without waiting for it. An open file is read from where it stands to
+    its end, and left open.
 
     Args:
-        path: Which file.
-        needed: Receives the bytes after the first `HEAD_BYTES` are read, and returns how many must be read in all.
-            By default, the whole file is read.
+        source: Which file.
+        needed: For a file with a path: receives the bytes after the first `HEAD_BYTES` are read, and returns how many
+            must be read in all. By default, the whole file is read.
 
     Returns:
-        uint8, 1-D, as long as the file. Bytes that were not needed are there, but hold anything.
+        uint8, 1-D, as long as the file. Bytes that were not needed are there, but hold anything. For bytes in memory,
+        a view of them.
 
     Raises:
         StorageError: The file is missing, may not be read, is not a regular file, is larger than 1.25 GiB, or changed
             while it was read.
+        OptionError: `source` is nothing that can be read, or a file that was opened as text.
     """
+    if isinstance(source, (str, os.PathLike)):
+        return _read_path(source, needed)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        view = memoryview(source)
+        _require_size(name_of(source), view.nbytes)
+        return np.frombuffer(view if view.c_contiguous else view.tobytes(), np.uint8)
+    if not isinstance(source, (OpenFile, Resource)):
+        raise OptionError("a path, bytes or an open binary file", type(source).__name__, "pass one of these")
+    try:
+        if isinstance(source, OpenFile):
+            return _read_open(source)
+        with source.open("rb") as file:
+            return _read_open(file)
+    except VggQuantError:
+        raise
+    except Exception as error:  # whatever archives and connections raise
+        cure = "check that it is there, whole and open"
+        raise StorageError("a readable file", _reason(error), cure, path=name_of(source)) from error
+
+
+def name_of(source: Readable) -> PathLike:
+    """What errors call a file: its path or name if it has one."""
+    if isinstance(source, (str, os.PathLike)):
+        return source
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "bytes"
+    name = getattr(source, "name", None)  # of a file without a name it may be a number
+    return name if isinstance(name, str) else "file object"
+
+
+def _read_path(path: PathLike, needed: Callable[[Bytes], int] | None) -> Bytes:
+    """As `read_file`, of a path."""
     with _reported(path, "a readable file"):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             before = os.fstat(descriptor)
             _require_regular(path, before)
-            if before.st_size > MAX_FILE_BYTES:
-                cure = "save its convolutions alone"
-                raise StorageError(f"at most {MAX_FILE_BYTES} bytes", before.st_size, cure, path=path)
+            _require_size(path, before.st_size)
             data = np.empty(before.st_size, np.uint8)
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 complete = _fill(file, data[:HEAD_BYTES])
@@ -73,6 +138,28 @@ def read_file(path: PathLike, needed: Callable[[Bytes], int] | None = None) -> B
     if not complete or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise StorageError("a file that holds still", "one that changed while being read", "try again", path=path)
     return data
+
+
+def _read_open(file: OpenFile) -> Bytes:
+    """The rest of an open file."""
+    if isinstance(file, io.TextIOBase):
+        raise _no_binary_file(file, "one opened as text")
+    data = bytearray()
+    while (piece := file.read(_PIECE)) != b"":
+        if not isinstance(piece, (bytes, bytearray, memoryview)):
+            raise _no_binary_file(file, f"one that gives {type(piece).__name__}")
+        data += piece
+        _require_size(name_of(file), len(data))
+    return np.frombuffer(data, np.uint8)
+
+
+def _no_binary_file(file: OpenFile, got: str) -> OptionError:
+    return OptionError("a binary file", got, 'open it with mode "rb"', path=name_of(file))
+
+
+def _require_size(path: PathLike, size: int) -> None:
+    if size > MAX_FILE_BYTES:
+        raise StorageError(f"at most {MAX_FILE_BYTES} bytes", size, "save its convolutions alone", path=path)
 
 
 def _fill(file: io.FileIO, part: Bytes) -> bool:
@@ -93,8 +180,11 @@ def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = (
 
     Raises:
         StorageError: The folder is missing or cannot be written to, or the output exists and `force` is false, is not
-            a regular file, or is one of the sources.
+            a regular file, or is one of the sources; or the output is ``-``.
     """
+    if os.fspath(path) == "-":
+        cure = "name a file, or write ./- if it shall be called so"
+        raise StorageError("a file name", "-, which means standard output elsewhere", cure, path=path)
     with _reported(path, "a writable place"):
         folder, name = os.path.split(os.fspath(path))
         if not os.path.isdir(folder or "."):
@@ -242,6 +332,13 @@ def _reported(path: PathLike, expected: str) -> Iterator[None]:
     """Turn what the operating system raises into a `StorageError` about `path`."""
     try:
         yield
-    except (OSError, ValueError) as error:  # ValueError if there is a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise StorageError(expected, reason, "check the path and its permissions", path=path) from None
+    except (OSError, ValueError) as error:  # ValueError if there is a NUL in the name, or an open file was closed
+        number = error.errno if isinstance(error, OSError) else None
+        cure = _CURES.get(number, "check the path and its permissions")
+        raise StorageError(expected, _reason(error), cure, path=path) from None
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, without number and path."""
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    return said or type(error).__name__

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from vggquant.files.weights import Weights
 
 Array = npt.NDArray[Any]
 
+# characters of attribution and changes each: escaped twice, two of them leave the header below its bound
+MAX_TEXT = 2**15
 HEX32 = "8 lower-case hexadecimal digits"
 
 
@@ -46,7 +48,7 @@ class Parsed:
     """A file whose header is sound, but whose data are not yet checked.
 
     Args:
-        weights: Views into the file.
+        weights: Views into the file, or copies where the file does not align what lies in it.
         sections: All data of these weights.
         end: Where the data end, from the beginning of the file.
     """
@@ -54,6 +56,11 @@ class Parsed:
     weights: Weights
     sections: tuple[Section, ...]
     end: int
+
+    @property
+    def arrays(self) -> Iterator[Array]:
+        """All arrays that lie in the data."""
+        return (array for section in self.sections for array in section.arrays)
 
 
 def crc32(*parts: bytes | Array) -> str:
@@ -126,6 +133,13 @@ def require_shape(tensor: RawTensor, expected: tuple[int, ...], name: str) -> No
 def is_text(value: object) -> bool:
     """Whether a value is a string without NUL."""
     return type(value) is str and "\0" not in value
+
+
+def is_credit(value: object) -> bool:
+    """Whether an attribution, or a text of changes, can be written so that it is read again."""
+    if not is_text(value) or not 0 < len(str(value)) <= MAX_TEXT:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in str(value))  # halves of characters
 
 
 def is_hex(value: object, digits: int) -> bool:

@@ -12,7 +12,8 @@ from vggquant.errors import SourceError
 from vggquant.files.disk import Bytes, Chunk
 from vggquant.files.tensors import Array, SourceTensor, WeightFile
 
-METADATA = ("architecture", "attribution", "changes", "folded_batch_norm", "preprocessing", "sqnr_db")  # attributes
+# attributes
+METADATA = ("architecture", "attribution", "changes", "folded_batch_norm", "preprocessing", "sqnr_db", "upto")
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _LAYER = re.compile(r"(?:^|/)(block\d_conv\d+|fc\d|predictions)(?:/|$)")

@@ -26,6 +26,7 @@ Bytes = npt.NDArray[np.uint8]
 JsonObject = dict[str, Any]
 
 MAX_HEADER_BYTES = 2**20
+PACK_FIRST = "run vggquant pack on it first"  # the cure where a packed file belongs and other weights are given
 
 # bytes per element of every type that safetensors 0.8 knows
 _ITEM_SIZES = {
@@ -179,23 +180,24 @@ def check_header(data: Bytes) -> Bytes:
         raise ContainerError("a safetensors file", f"{data.size} bytes", DAMAGED)
     length = struct.unpack("<Q", start[:8])[0]
     if not 2 <= length <= min(MAX_HEADER_BYTES, data.size - 8) or start[8:9] != b"{":
-        raise ContainerError("a safetensors file", _looks_like(start, length, data.size), "check the path")
+        raise ContainerError("a safetensors file", *_looks_like(start, length, data.size))
     return data[: 8 + length]
 
 
-def _looks_like(start: bytes, length: int, size: int) -> str:
+def _looks_like(start: bytes, length: int, size: int) -> tuple[str, str]:
+    """What a file is instead, and what can be done about it."""
     known = {
-        b"PK\x03\x04": "a zip or torch file",
-        b"\x80\x02": "a pickle",
-        b"\x89HDF": "an HDF5 file",
-        b"<": "an HTML or XML page",
+        b"PK\x03\x04": ("a zip or torch file", PACK_FIRST),
+        b"\x80\x02": ("a pickle", PACK_FIRST),
+        b"\x89HDF": ("an HDF5 file", PACK_FIRST),
+        b"<": ("an HTML or XML page", "check the path"),
     }
-    for magic, name in known.items():
+    for magic, found in known.items():
         if start.lstrip().startswith(magic):
-            return name
+            return found
     if start[8:9] != b"{":
-        return f"bytes beginning {start[:16]!r}"
-    return f"a header of {length} bytes in a file of {size}"
+        return f"bytes beginning {start[:16]!r}", "check the path"
+    return f"a header of {length} bytes in a file of {size}", "check the path"
 
 
 def _entries(entries: JsonObject) -> Iterator[tuple[str, tuple[str, tuple[int, ...], int, int]]]:

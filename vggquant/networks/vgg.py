@@ -94,7 +94,8 @@ class Architecture:
         if upto is None:
             return self.layers
         if upto not in self.layers:
-            raise OptionError(f"a layer of {self.name}, conv1_1 … pool5", upto, "choose one of these", tensor="upto")
+            expected = f"a layer of {self.name}: {', '.join(self.layers)}"
+            raise OptionError(expected, upto, "choose one of these", tensor="upto")
         return self.layers[: self.layers.index(upto) + 1]
 
     def convolutions_upto(self, upto: str | None) -> tuple[Convolution, ...]:

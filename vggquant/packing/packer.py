@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 from vggquant.codec.bitstream import Coding, require_coding
-from vggquant.errors import ContainerError, OptionError, located
+from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
+from vggquant.files.fields import MAX_TEXT, is_credit
 from vggquant.files.layouts import Layout
-from vggquant.files.sources import read_source, resolve
+from vggquant.files.sources import SourceLike, name_of_source, read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
 from vggquant.networks.vgg import Preprocessing, as_vgg
 from vggquant.packing.budget import parse_size
 from vggquant.packing.inspection import FileInfo, describe_file
 from vggquant.packing.quantizing import Quantizer
-from vggquant.packing.widths import parse_bits
+from vggquant.packing.widths import DEFAULT_BITS, Bits, parse_bits
 from vggquant.progress import ProgressCallback
+
+OTHER_TYPES = (
+    ".bin",
+    ".ckpt",
+    ".h5",
+    ".hdf5",
+    ".npy",
+    ".npz",
+    ".onnx",
+    ".pkl",
+    ".pt",
+    ".pth",
+    ".zip",
+)  # by their ending
+
+_CREDIT = f"a text of 1 to {MAX_TEXT} characters, without NUL and in UTF-8"
 
 
 @dataclass(frozen=True)
@@ -34,16 +52,17 @@ class PackReport:
 
 
 def pack(
-    source: PathLike,
+    source: SourceLike,
     out: PathLike,
     *,
-    bits: int | str | None = None,
+    bits: Bits | None = None,
     max_size: int | str | None = None,
     coding: Coding = "planes",
     upto: str | None = None,
     layout: Layout | None = None,
     preprocessing: Preprocessing | None = None,
     arch: str | None = None,
+    attribution: str | None = None,
     ignore_extra: bool = False,
     jobs: int | None = None,
     force: bool = False,
@@ -52,10 +71,11 @@ def pack(
     """Palettize the weights of a network into a packed file.
 
     Args:
-        source: A weights file in any supported layout, a packed file, or ``vgg19``. Weights of a packed source whose
-            width stays the same are copied, not quantized again.
+        source: A weights file in any supported layout, a packed file, or ``vgg19``; or weights in memory: a state dict
+            of torch tensors or NumPy arrays, or a module. Weights of a packed file whose width stays the same are
+            copied, not quantized again.
         out: The packed file to write; if anything fails, an existing one is left as it was.
-        bits: Bits per code, 1–8, or rules such as ``"conv1_1=8,conv5_*=3,*=4"``, see `parse_bits`. 8 if not given.
+        bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
         max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``; each layer then gets the
             width that costs style transfer least, see `budget`.
         coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
@@ -63,6 +83,7 @@ def pack(
         layout: Naming and axes of the source; recognised if not given.
         preprocessing: ``caffe`` or ``torch``, where the source does not tell.
         arch: ``vgg11`` … ``vgg19``; recognised if not given.
+        attribution: Authors and licence, to be passed on; joined to what the source says of them.
         ignore_extra: Accept tensors that do not belong to the network.
         jobs: Layers worked on at once, by default one for each processor. It never changes the bytes written.
         force: Replace an existing file.
@@ -76,31 +97,61 @@ def pack(
         >>> pack("vgg19", "vgg19-4bit.safetensors", bits=4).info.bytes  # doctest: +SKIP
         10042392
     """
-    _check_options(bits, max_size, coding, jobs)
-    path = resolve(source)
-    check_output(out, force=force, sources=[path])
+    _check_options(bits, max_size, coding, jobs, attribution)
+    _check_ending(out)
+    file = resolve(source)
+    check_output(out, force=force, sources=[file] if isinstance(file, (str, os.PathLike)) else [])
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
     )
-    with located(path, kind=ContainerError):  # a width or a size that is refused is not the file's fault
-        quantized = _quantize(reading.weights, bits, max_size, Quantizer(coding, jobs, progress))
+    with located(name_of_source(source)):
+        weights = _credited(reading.weights, attribution)
+    with located(name_of_source(source), kind=ContainerError):  # a width or a size that is refused is not its fault
+        quantized = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress))
     found = describe_file(quantized, write(out, quantized, force=force))
     return PackReport(found, (*reading.notes, *_cut_notes(quantized, found)))
 
 
-def _check_options(bits: int | str | None, max_size: int | str | None, coding: Coding, jobs: int | None) -> None:
+def _check_options(
+    bits: Bits | None, max_size: int | str | None, coding: Coding, jobs: int | None, attribution: str | None
+) -> None:
     if bits is not None and max_size is not None:
         raise OptionError("widths or a size", "both", "leave out `bits` or `max_size`", tensor="max_size")
     require_coding(coding)
     if jobs is not None and jobs < 1:
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")
+    if attribution is not None and not is_credit(attribution):
+        raise OptionError(_CREDIT, attribution or "nothing", "shorten or correct it", tensor="attribution")
 
 
-def _quantize(weights: Weights, bits: int | str | None, max_size: int | str | None, quantizer: Quantizer) -> Weights:
+def _check_ending(out: PathLike) -> None:
+    """Refuse an ending that promises another type of file; ours is safetensors."""
+    ending = os.path.splitext(os.fspath(out))[1].lower()
+    if ending in OTHER_TYPES:
+        cure = "rename it, or use unpack to write other types"
+        raise OptionError("the ending .safetensors", ending, cure, tensor="out")
+
+
+def _credited(weights: Weights, attribution: str | None) -> Weights:
+    """The weights with an attribution, joined to the one that they have."""
+    provenance = weights.provenance
+    before = provenance.attribution
+    if before is None:
+        provenance = replace(provenance, attribution=attribution)
+    elif attribution is not None and f"; {attribution}; " not in f"; {before}; ":
+        provenance = replace(provenance, attribution=f"{before}; {attribution}")
+    for name in ("attribution", "changes"):
+        text = getattr(provenance, name)
+        if text is not None and not is_credit(text):
+            raise SourceError(_CREDIT, text, f"correct the {name} of the source", tensor=name)
+    return replace(weights, provenance=provenance)
+
+
+def _quantize(weights: Weights, bits: Bits | None, max_size: int | str | None, quantizer: Quantizer) -> Weights:
     if max_size is not None:
         return quantizer.to_size(weights, parse_size(max_size))
     layers = tuple(spec.layer for spec in weight_specs(weights.network))
-    return quantizer.to_widths(weights, parse_bits(8 if bits is None else bits, layers))
+    return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers))
 
 
 def _cut_notes(weights: Weights, found: FileInfo) -> list[str]:

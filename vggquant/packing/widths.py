@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
 from vggquant.errors import OptionError
 
+Bits = int | str | Mapping[str, int]
 
-def parse_bits(bits: int | str, layers: tuple[str, ...]) -> dict[str, int]:
+DEFAULT_BITS = 8  # the width of layers that nothing is said of
+
+
+def parse_bits(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
     """Give every layer its bit width.
 
     Args:
-        bits: One width for all, or rules such as ``"conv1_1=8,conv5_*=3,*=4"``, of which the first whose pattern
-            matches a layer decides it.
+        bits: One width for all; or rules, ``"conv1_1=8,conv5_*=3,*=4"`` or ``{"conv1_1": 8, "conv5_*": 3, "*": 4}``, of
+            which the first whose pattern matches a layer decides it. A dict need not have a rule for every layer: the
+            others get 8 bits.
         layers: Names of the layers.
 
     Raises:
         OptionError: A width is not a whole number from 1 to 8, a pattern matches no layer or comes too late to
-            decide one, or a layer matches no pattern.
+            decide one, or a layer matches no pattern of a string.
     """
     widths: dict[str, int] = {}
     for pattern, width in _rules(bits):
@@ -30,25 +37,34 @@ def parse_bits(bits: int | str, layers: tuple[str, ...]) -> dict[str, int]:
             raise OptionError("a rule that decides a layer", f"{pattern}={width} after others", cure, tensor="bits")
         for name in matched:
             widths.setdefault(name, width)
+    if isinstance(bits, Mapping):
+        return {name: widths.get(name, DEFAULT_BITS) for name in layers}
     missing = [name for name in layers if name not in widths]
     if missing:
         raise OptionError("a width for every layer", f"none for {', '.join(missing)}", "end with *=8", tensor="bits")
     return widths
 
 
-def _rules(bits: int | str) -> list[tuple[str, int]]:
+def _rules(bits: Bits) -> list[tuple[str, int]]:
     """Patterns with their widths; a width alone is a rule for all layers."""
     allowed = {str(width): width for width in range(MIN_BITS, MAX_BITS + 1)}
-    parts = str(bits).replace(" ", "").split(",")
-    if len(parts) == 1 and "=" not in parts[0]:
-        parts = [f"*={parts[0]}"]
     rules = []
-    for part in parts:
-        pattern, equals, width = part.partition("=")
-        if not equals or width not in allowed:
-            got = width if pattern == "*" else part
+    for pattern, width in _pairs(bits):
+        if str(width) not in allowed:
+            got = f"{width}" if pattern == "*" else f"{pattern}={width}".rstrip("=")
             raise OptionError(
                 f"{MIN_BITS} to {MAX_BITS}, or layer=width", got or "nothing", "write 4 or conv1_1=8,*=4", tensor="bits"
             )
-        rules.append((pattern, allowed[width]))
+        rules.append((str(pattern), allowed[str(width)]))
     return rules
+
+
+def _pairs(bits: Bits) -> Iterable[tuple[str, Any]]:
+    """Patterns with what is said of their widths."""
+    if isinstance(bits, Mapping):
+        return bits.items()
+    parts = str(bits).replace(" ", "").split(",")
+    if len(parts) == 1 and "=" not in parts[0]:
+        return [("*", parts[0])]
+    split = (part.partition("=") for part in parts)
+    return [(pattern, width) for pattern, _, width in split]
