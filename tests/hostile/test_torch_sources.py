@@ -106,7 +106,7 @@ def small_pickle(number: int, name: str, pickled: bytes, match: str) -> None:
 BYTEARRAY = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\n\x8a\x08" + struct.pack("<q", 2 * 10**9) + b"\x85Rs."
 small_pickle(71, "a pickle that takes 2 GB", BYTEARRAY, "a pickle that holds more")
 DEEP = b"\x80\x02})" + b"\x85" * 30_000 + b"K\x01s."
-small_pickle(71, "a tuple 30,000 deep", DEEP, "far larger than that of a VGG")
+small_pickle(71, "a tuple 30,000 deep", DEEP, "a pickle that holds more|a damaged pickle|names")
 METHOD = b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\x00\x00\x00itemsK\x05sb."
 small_pickle(71, "an attribute over a method", METHOD, "expected names|state dict")
 
