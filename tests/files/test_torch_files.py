@@ -217,7 +217,7 @@ def test_members_that_share_bytes_are_refused(tmp_path: Path) -> None:
 
 def older(tmp_path: Path, change: Callable[[bytes], bytes]) -> Path:
     """A file of two tensors in the older form, changed; its storages are called 1 and 2."""
-    torch.save({"a": torch.arange(3.0), "b": torch.ones(2)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    torch.save({"a": torch.arange(2.0), "b": torch.ones(2)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     data = (tmp_path / "x.pth").read_bytes()
     keys = sorted(set(re.findall(rb"X....(\d{5,20})", data)))  # the order in which torch writes them
     for number, key in enumerate(keys, start=1):
@@ -260,7 +260,7 @@ def test_storages_must_be_as_the_tensors_say(old: bytes, new: bytes, match: str,
 @pytest.mark.parametrize(
     ("pickled", "match"),
     [
-        (b"(", "a damaged pickle"),
+        (b"(", "a pickle that ends early"),
         (b"K\x01K\x02(e.", "a whole module"),  # a list that is none
         (b"q\0.", "a damaged pickle"),
         (b"h\7.", "a damaged pickle"),
@@ -271,7 +271,7 @@ def test_storages_must_be_as_the_tensors_say(old: bytes, new: bytes, match: str,
         (b"cbuiltins\neval\n.", "builtins eval"),
         (b"ccollections\nOrderedDict\nK\1\x85R.", "a damaged pickle"),
         (b"ctorch\nFloatStorage\n)R.", "a whole module"),
-        (b"\x8f.", "EMPTY_SET"),
+        (b"\x8f.", "a whole module"),
     ],
     ids=repr,
 )

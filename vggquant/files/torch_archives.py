@@ -24,6 +24,7 @@ _LOCATOR64 = struct.Struct("<4sIQI")
 _ENTRY = struct.Struct("<4s6H3I5H2I")  # of the directory
 _LOCAL = struct.Struct("<4s5H3I2H")  # before each member
 _DESCRIPTOR, _UTF8 = 0x0008, 0x0800  # flags: sizes come behind the member, and names are UTF-8
+_FOLDER = 0x10  # among the attributes
 _IN_ZIP64 = 0xFFFFFFFF  # stands for a number that is in the entry's extra field
 
 
@@ -97,16 +98,19 @@ def _entries(directory: bytes, count: int) -> list[_Entry]:
     names = set()
     place = 0
     for _ in range(count):
-        fields = _ENTRY.unpack_from(directory, place)
-        mark, _, _, flags, method, _, _, crc32, packed, size, name_size, extra_size, comment, disk, _, _, offset = (
-            fields
+        if place + _ENTRY.size > len(directory):
+            raise ValueError("a damaged directory")
+        mark, _, _, flags, method, _, _, crc32, packed, size, *lengths, disk, _, attributes, offset = (
+            _ENTRY.unpack_from(directory, place)
         )
         begin = place + _ENTRY.size
-        name = directory[begin : begin + name_size].decode("utf-8")
-        extra = directory[begin + name_size : begin + name_size + extra_size]
-        place = begin + name_size + extra_size + comment
+        name = directory[begin : begin + lengths[0]].decode("utf-8")
+        extra = directory[begin + lengths[0] : begin + lengths[0] + lengths[1]]
+        place = begin + sum(lengths)  # of name, extra field and comment
         if mark != b"PK\1\2" or disk or place > len(directory):
             raise ValueError("a damaged directory")
+        if attributes & _FOLDER:  # of which torch would read nothing, and leave memory as it happens to be
+            raise ValueError("folders, which torch never writes")
         if method or flags & ~(_DESCRIPTOR | _UTF8):
             raise ValueError("compressed members, which torch never writes")
         size, packed, offset = _widened(extra, size, packed, offset)
@@ -128,7 +132,8 @@ def _widened(extra: bytes, *numbers: int) -> tuple[int, ...]:
     while place + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, place)
         if kind == 1:
-            wide = struct.unpack_from(f"<{size // 8}Q", extra, place + 4)
+            content = extra[place + 4 : place + 4 + size]
+            wide = struct.unpack_from(f"<{len(content) // 8}Q", content)
         place += 4 + size
     following = iter(wide)
     found = tuple(next(following, -1) if number == _IN_ZIP64 else number for number in numbers)

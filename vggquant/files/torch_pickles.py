@@ -39,6 +39,15 @@ _PARAMETER = "torch._utils _rebuild_parameter"
 _DEVICE = "torch device"
 _NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
 _TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING")  # Python 2 wrote the last two
+_OTHERS = """
+    PROTO FRAME STOP NONE NEWTRUE NEWFALSE BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET MARK EMPTY_TUPLE TUPLE1 TUPLE2
+    TUPLE3 TUPLE EMPTY_LIST EMPTY_DICT APPEND APPENDS SETITEM SETITEMS GLOBAL STACK_GLOBAL BINPERSID REDUCE BUILD
+"""
+_OPCODES = {
+    opcode.code.encode("latin-1"): opcode
+    for opcode in pickletools.opcodes
+    if opcode.name in (*_NUMBERS, *_TEXTS, *_OTHERS.split())
+}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LENGTHS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -111,23 +120,28 @@ def read_pickle(data: Bytes) -> Pickle:
         SourceError: It holds more than plain tensors.
         ValueError: It is damaged, or far larger than that of a state dict.
     """
-    start = data[: MAX_BYTES + 1].tobytes()
+    file = io.BytesIO(data[: MAX_BYTES + 1].tobytes())
     walk = _Walk()
-    steps = 0
     try:
-        for code, argument, place in pickletools.genops(io.BytesIO(start)):
-            steps += 1
-            if steps > MAX_STEPS:
+        for _ in range(MAX_STEPS):
+            byte = file.read(1)
+            if byte not in _OPCODES:
+                if byte:
+                    raise _more(f"opcode {byte!r}")
                 break
-            if code.name == "STOP":
-                return Pickle(walk.stack.pop(), (place or 0) + 1, walk.storages)
-            walk.step(code.name, argument)
-    except (IndexError, KeyError, TypeError):
-        raise ValueError("a damaged pickle") from None
-    except ValueError:
-        if len(start) <= MAX_BYTES:
+            opcode = _OPCODES[byte]
+            argument = None
+            if opcode.name == "GLOBAL":  # the library's reader would look for escapes, of which Python warns
+                argument = f"{file.readline()[:-1].decode()} {file.readline()[:-1].decode()}"
+            elif opcode.arg is not None:
+                argument = opcode.arg.reader(file)
+            if opcode.name == "STOP":
+                return Pickle(walk.stack.pop(), file.tell(), walk.storages)
+            walk.step(opcode.name, argument)
+    except (IndexError, KeyError, TypeError, ValueError):
+        if file.tell() <= MAX_BYTES:
             raise ValueError("a damaged pickle") from None
-    raise ValueError("a pickle far larger than that of a state dict")
+    raise ValueError("a pickle that ends early, or is far larger than that of a state dict")
 
 
 def _more(what: str) -> SourceError:
@@ -188,16 +202,14 @@ class _Walk:
             storage = _storage(stack.pop())
             known = self.storages.setdefault(storage.key, storage)
             if (known.dtype, known.count) != (storage.dtype, storage.count):
-                raise ValueError(f"a storage {storage.key} of two sizes or types")
+                raise ValueError(storage.key)
             stack.append(known)
         elif code == "REDUCE":
             function, arguments = self.popped(len(stack) - 2)
             stack.append(_made(function, arguments))
-        elif code == "BUILD":  # attributes of an OrderedDict, where modules keep their versions
+        else:  # BUILD: attributes of an OrderedDict, where modules keep their versions
             stack.pop()
             self.top(PickledDict)
-        else:
-            raise _more(code)
 
     def popped(self, begin: int) -> list[Any]:
         """Take what lies on the stack from a place on."""
@@ -242,7 +254,7 @@ def _storage(identity: Any) -> Storage:
         raise _more("a storage of an older form")
     kind, named, key, _, count = identity[:5]
     if kind != "storage" or type(named) is not _Named or type(key) is not str or not _is_count(count):
-        raise ValueError("a damaged pickle")
+        raise ValueError(identity)
     return Storage(key, _STORAGES[named.name.removeprefix("torch ")], count)
 
 
@@ -251,7 +263,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor
     if type(storage) is not Storage or not all(type(side) is tuple and len(side) <= MAX_RANK for side in sides):
         raise _more("a tensor of another form")
     if len(shape) != len(strides) or not all(_is_count(number) for number in (offset, *shape, *strides)):
-        raise ValueError("a damaged tensor")
+        raise ValueError(offset)
     return StoredTensor(storage, offset, shape, strides)
 
 
