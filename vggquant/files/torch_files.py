@@ -14,7 +14,7 @@ import numpy as np
 
 from vggquant.errors import SourceError
 from vggquant.files.disk import Bytes, Chunk
-from vggquant.files.tensors import Array, SourceTensor, WeightFile
+from vggquant.files.tensors import Array, SourceTensor, WeightFile, numbers
 from vggquant.files.torch_archives import read_archive
 from vggquant.files.torch_pickles import PickledDict, Storage, StoredTensor, read_pickle
 
@@ -124,8 +124,7 @@ def _elements(tensor: StoredTensor, part: Bytes) -> Array:
         last = -1
     if last >= tensor.storage.count:
         raise ValueError("a tensor beyond its storage")
-    aligned = part if part.ctypes.data % size == 0 else part.copy()
-    flat = aligned.view("<u2" if kind == "bfloat16" else np.dtype(kind).newbyteorder("<"))
+    flat = numbers(part, "<u2" if kind == "bfloat16" else np.dtype(kind).newbyteorder("<").str)
     begin = tensor.offset if last >= 0 else 0
     strides = [size * stride for stride in tensor.strides]
     array: Array = np.lib.stride_tricks.as_strided(flat[begin:], tensor.shape, strides, writeable=False)
