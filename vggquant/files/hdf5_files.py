@@ -69,7 +69,8 @@ def _elements(data: Bytes, answer: Answer, name: str) -> Array:
     size = np.dtype(kind).itemsize * math.prod(shape)
     if not 0 <= place <= data.size - size:
         raise ValueError("a data set beyond the file")
-    return numbers(data[place : place + size], kind).reshape(shape)
+    found: Array = numbers(data[place : place + size], kind).reshape(shape)
+    return found
 
 
 def read_here(data: bytes) -> Answer:
@@ -90,7 +91,8 @@ def read_here(data: bytes) -> Answer:
                         places[name] = (place, item.dtype.str)
                 except OSError as error:  # the reading fails only if these data are needed
                     unread[name] = str(error)
-        metadata = {key: str(file.attrs[key]) for key in METADATA if key in file.attrs}
+        texts = [key for key in METADATA if key in file.attrs and file.attrs.get_id(key).shape == ()]
+        metadata = {key: str(file.attrs[key]) for key in texts}
     except (SourceError, MemoryError):
         raise
     except Exception as error:
