@@ -23,7 +23,8 @@ with atheris.instrument_imports(include=["vggquant"]):
     import torch
 
     from tests.conftest import random_arrays
-    from tests.fuzz import WrongEndError, judge
+    from tests.fuzz import WrongEndError
+    from tests.fuzz_packed import judge
     from tests.mutants import SEEDS
     from vggquant.errors import VggQuantError
     from vggquant.files import container, sources
@@ -37,7 +38,7 @@ VGG11 = ARCHITECTURES["vgg11"]
 def try_packed(data: bytes) -> None:
     """A packed file whose checksums are taken as right, so that what is behind them is reached."""
     with mock.patch.object(container, "_check_seal"), mock.patch.object(container, "crc32", Anything):
-        judge(data, resealed=True)
+        judge(data, "resealed")
 
 
 class Anything(str):

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 import vggquant
+from vggquant import unpack
 
 PACKAGE = Path(vggquant.__file__).parent
 
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "": (("errors", "lazy_imports"), ("progress", "wording")),
+    "": (("errors", "lazy_imports"), ("progress", "wording", "isolated")),
     "networks": (("network",), ("vgg",), ("families",)),
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
         ("disk", "known_files"),
-        ("safetensors", "weights"),
+        ("safetensors", "weights", "torch_archives", "torch_pickles"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),
         ("container", "layouts", "preparing"),
@@ -161,9 +162,11 @@ def test_light_starts(code: str) -> None:
     assert loaded_by(code) == set()
 
 
-def test_packing_a_safetensors_file_needs_no_torch(tmp_path: Path) -> None:
-    out = tmp_path / "x.safetensors"
-    arguments = ["pack", "vgg19", str(out), "--bits", "2", "--upto", "relu1_1"]
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_packing_a_file_needs_no_torch(ending: str, tmp_path: Path) -> None:
+    unpack("vgg19", tmp_path / f"source{ending}")
+    arguments = ["pack", str(tmp_path / f"source{ending}"), str(tmp_path / "x"), "--bits", "2", "--upto", "relu1_1"]
+    arguments += ["--preprocessing", "caffe"]
     assert loaded_by(COMMAND.format(arguments=arguments)) == set()
 
 

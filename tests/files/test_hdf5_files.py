@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import GOLDEN, Floats
 from tests.files.conftest import UPTO, reads_as
 from vggquant.errors import SourceError
+from vggquant.files.hdf5_files import read_here
 from vggquant.files.sources import read_source
 from vggquant.networks.vgg import require_vgg
 from vggquant.packing.unpacker import unpack
@@ -71,7 +72,7 @@ def test_h5py_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     h5py.File(tmp_path / "x.h5", "w").close()
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(SourceError, match=r"expected h5py .*, got no such package; pip install 'vggquant\[keras\]'"):
-        read_source(tmp_path / "x.h5")
+        read_here((tmp_path / "x.h5").read_bytes())
 
 
 def test_groups_too_deep_and_of_optimizers_are_not_entered(arrays: dict[str, Floats], tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
-"""Torch's files: every form that torch writes is read, no code in one is ever run, and damage is found."""
+"""Torch's files: every form that torch writes is read without torch, no code in one is run, and damage is found."""
 
 from __future__ import annotations
 
+import io
 import pickle
+import re
 import struct
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +17,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.conftest import GOLDEN, Floats
+from tests.conftest import Floats
 from tests.files.conftest import UPTO, reads_as
 from tests.hostile.cases import Canary
 from vggquant.errors import SourceError
+from vggquant.files.disk import read_file
 from vggquant.files.sources import read_source
-from vggquant.files.tensors import write_safetensors
-from vggquant.files.torch_files import write_torch
-from vggquant.networks.vgg import ARCHITECTURES, require_vgg
+from vggquant.files.torch_files import read_torch, write_torch
 
 State = dict[str, torch.Tensor]
 
@@ -37,8 +40,55 @@ def test_every_form_is_read(ending: str, state: State, arrays: dict[str, Floats]
     torch.save(state, tmp_path / f"c{ending}", _use_new_zipfile_serialization=False)
     turned = {n: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t for n, t in state.items()}
     torch.save({n: torch.nn.Parameter(t) for n, t in turned.items()}, tmp_path / f"d{ending}")
-    for name in "abcd":
+    torch.save({"epoch": 3, "optimizer": {"state": {0: {"step": 1.5}}}, "model": state}, tmp_path / f"e{ending}")
+    torch.save(OrderedDict(state), tmp_path / f"f{ending}", pickle_protocol=4)
+    torch.save(module_of(state).state_dict(), tmp_path / f"g{ending}")  # carries versions in an attribute
+    for name in "abcdefg":
         assert reads_as(tmp_path / f"{name}{ending}", arrays, preprocessing="torch")
+
+
+def module_of(state: State) -> torch.nn.Module:
+    """A module with these tensors under these names."""
+    root = torch.nn.Module()
+    for name, tensor in state.items():
+        *path, last = name.split(".")
+        module = root
+        for part in path:
+            if not hasattr(module, part):
+                module.add_module(part, torch.nn.Module())
+            module = module.get_submodule(part)
+        module.register_parameter(last, torch.nn.Parameter(tensor))
+    return root
+
+
+def test_views_of_one_storage_are_read(tmp_path: Path) -> None:
+    both = torch.arange(24.0)
+    content = {"a": both[4:10], "b": both.reshape(4, 6).T, "c": both[5], "d": both[:0], "e": both[:1].expand(5)}
+    for archived in (True, False):
+        torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=archived)
+        found = read_torch(read_file(tmp_path / "x.pth")).tensors
+        for name, tensor in content.items():
+            assert found[name].shape == tuple(tensor.shape)
+            assert np.array_equal(found[name].read(), tensor.numpy())
+
+
+def test_python_2_files_are_read() -> None:
+    """What torch 0.4 wrote from Python 2, which the oldest published files are."""
+
+    def text(word: bytes) -> bytes:
+        return b"U" + bytes([len(word)]) + word
+
+    storage = b"(" + text(b"storage") + b"ctorch\nFloatStorage\n" + text(b"7") + text(b"cpu") + b"K\x03NtQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor\n(" + storage + b"K\x00K\x03\x85K\x01\x85tR"
+    content = b"\x80\x02ccollections\nOrderedDict\n](](" + text(b"bias") + tensor + b"ee\x85R."
+    system = b"\x80\x02}(" + text(b"little_endian") + b"\x88" + text(b"protocol_version") + b"M\xe9\x03u."
+    magic = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+    keys = b"\x80\x02](" + text(b"7") + b"e."
+    elements = np.arange(3, dtype="<f4")
+    data = magic + b"\x80\x02M\xe9\x03." + system + content + keys + struct.pack("<q", 3) + elements.tobytes()
+    assert torch.equal(torch.load(io.BytesIO(data), weights_only=True)["bias"], torch.arange(3.0))
+    found = read_torch(np.frombuffer(data, np.uint8)).tensors
+    assert np.array_equal(found["bias"].read(), elements)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -63,32 +113,6 @@ def test_what_is_written_is_torchs_own(state: State, tmp_path: Path) -> None:
     found = torch.load(tmp_path / "x.pth", weights_only=True)
     assert list(found) == list(state)
     assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
-
-
-# ---- versions of torch
-
-
-@pytest.mark.parametrize("version", ["2.9.1", "1.13.0+cu117", "2.4.0a0"])
-def test_pth_needs_a_torch_without_the_hole(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved({"conv1_1.weight": torch.zeros(3)}, tmp_path / "x.pth")
-    monkeypatch.setattr(torch, "__version__", version)
-    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("loaded"))
-    with pytest.raises(SourceError) as caught:
-        read_source(path)
-    assert str(caught.value) == (
-        f"{path}: expected torch 2.10 or newer to read a .pth, got torch {version}, whose reader can be made to run "
-        "code (CVE-2026-24747); upgrade torch, or convert the file to safetensors where you trust it"
-    )
-
-
-def test_other_files_need_no_such_torch(
-    arrays: dict[str, Floats], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "__version__", "2.4.0")
-    (tmp_path / "x").write_bytes(b"".join(bytes(chunk) for chunk in write_safetensors(arrays, {})))
-    assert reads_as(tmp_path / "x", arrays)
-    packed = read_source(GOLDEN / "planes-3.safetensors").weights
-    assert require_vgg(packed.network).architecture == ARCHITECTURES["vgg11"]
 
 
 # ---- what is more than tensors, or something else
@@ -122,7 +146,7 @@ def test_a_tensor_that_claims_a_huge_shape_is_refused(state: State, tmp_path: Pa
 
 def test_a_whole_module_says_what_to_save(tmp_path: Path) -> None:
     torch.save(torch.nn.Conv2d(3, 64, 3), tmp_path / "x.pth")
-    with pytest.raises(SourceError, match=r"a whole module; save model\.state_dict\(\)"):
+    with pytest.raises(SourceError, match=r"a whole module .*; save model\.state_dict\(\)"):
         read_source(tmp_path / "x.pth", preprocessing="torch")
 
 
@@ -140,7 +164,7 @@ def test_tensors_of_other_kinds_are_refused(kind: str, state: State, tmp_path: P
 
 
 def test_torch_files_of_something_else(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="expected a torch state dict, got list; save model"):
+    with pytest.raises(SourceError, match="expected a torch state dict, got a list; save it anew"):
         read_source(saved([torch.zeros(3)], tmp_path / "x.pth"))
     with pytest.raises(SourceError, match="got no tensors"):
         read_source(saved({"epoch": 3}, tmp_path / "x.pth"))
@@ -185,4 +209,74 @@ def test_members_that_share_bytes_are_refused(tmp_path: Path) -> None:
     record = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2, 2, len(directory), begin, 0)
     (tmp_path / "x.pth").write_bytes(data[:begin] + directory + record)
     with pytest.raises(SourceError, match="got members that overlap"):
+        read_source(tmp_path / "x.pth")
+
+
+# ---- the older form
+
+
+def older(tmp_path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """A file of two tensors in the older form, changed; its storages are called 1 and 2."""
+    torch.save({"a": torch.arange(2.0), "b": torch.ones(2)}, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "x.pth").read_bytes()
+    keys = sorted(set(re.findall(rb"X....(\d{5,20})", data)))  # the order in which torch writes them
+    for number, key in enumerate(keys, start=1):
+        data = data.replace(struct.pack("<I", len(key)) + key, b"\1\0\0\0" + str(number).encode())
+    (tmp_path / "x.pth").write_bytes(change(data))
+    return tmp_path / "x.pth"
+
+
+def test_storages_come_in_any_order(tmp_path: Path) -> None:
+    found = read_torch(read_file(older(tmp_path, lambda data: data))).tensors
+    assert [found[name].read().tolist() for name in "ab"] == [[0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (b"(X\1\0\0\0001q\1X\1\0\0\0002q\2e.", b".", "a list of other storages"),
+        (b"X\1\0\0\0002q\2e.", b"X\1\0\0\0001q\2e.", "a list of other storages"),
+        (b"\2\0\0\0\0\0\0\0", b"\3\0\0\0\0\0\0\0", "a storage 2 of another size"),
+        (b"", struct.pack("<f", 1), "something behind the last storage"),
+        (struct.pack("<q2f", 2, 1, 1), struct.pack("<qf", 2, 1), "a storage . of another size"),
+        (b"little_endianq\2\x88", b"little_endianq\2\x89", "little-endian tensors"),
+        (b"K\2N", b"K\3N", "a storage . of another size"),
+    ],
+    ids=["empty list", "key twice", "size", "longer", "shorter", "big-endian", "other count"],
+)
+def test_storages_must_be_as_the_tensors_say(old: bytes, new: bytes, match: str, tmp_path: Path) -> None:
+    def change(data: bytes) -> bytes:
+        assert data.count(old) >= 1
+        begin = data.rindex(old)
+        return data[:begin] + new + data[begin + len(old) :]
+
+    with pytest.raises(SourceError, match=match):
+        read_source(older(tmp_path, change))
+
+
+# ---- pickles
+
+
+@pytest.mark.parametrize(
+    ("pickled", "match"),
+    [
+        (b"(", "a pickle that ends early"),
+        (b"K\x01K\x02(e.", "a whole module"),  # a list that is none
+        (b"q\0.", "a damaged pickle"),
+        (b"h\7.", "a damaged pickle"),
+        (b"(t(tR.", "a whole module"),
+        (b"}K\1(u.", "a whole module"),
+        (b"K\1}(K\2K\2K\3u.", "a damaged pickle"),
+        (b"](K\1t.", "got a tuple"),
+        (b"cbuiltins\neval\n.", "builtins eval"),
+        (b"ccollections\nOrderedDict\nK\1\x85R.", "a damaged pickle"),
+        (b"ctorch\nFloatStorage\n)R.", "a whole module"),
+        (b"\x8f.", "a whole module"),
+    ],
+    ids=repr,
+)
+def test_odd_pickles_are_refused(pickled: bytes, match: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02" + pickled)
+    with pytest.raises(SourceError, match=match):
         read_source(tmp_path / "x.pth")

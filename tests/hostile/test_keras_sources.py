@@ -1,7 +1,10 @@
-"""Keras' HDF5 files, and what leads out of one or takes too much, cases 63 and 75 to 77."""
+"""Keras' HDF5 files, and what leads out of one or takes too much, cases 63, 75 to 77 and 117 to 119."""
 
 from __future__ import annotations
 
+import re
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import random_arrays
-from tests.hostile.cases import UPTO, VGG11, Cases
+from tests.hostile.cases import UPTO, VGG11, Cases, Prepared
 from vggquant.files.layouts import write_layout
 
 CASES = Cases()
@@ -69,6 +72,43 @@ keras_case(76, "h5 of nothing", "something else", lambda file: file.__setitem__(
 keras_case(76, "h5 external data set", "external|virtual", external)
 keras_case(76, "h5 virtual data set", "external|virtual", virtual)
 keras_case(77, "h5 that claims a huge shape", "shape", huge)
+
+
+@CASES.case(117)
+def a_text_whose_length_makes_the_library_loop(folder: Path) -> Prepared:
+    command = keras(folder, lambda file: file.attrs.create("attribution", "somebody", dtype=h5py.string_dtype()))
+    data = bytearray((folder / "x.h5").read_bytes())
+    first = data.index(b"GCOL") + 16  # the first object of the heap that holds texts: number, uses and length
+    data[first + 8 : first + 16] = struct.pack("<Q", 2**64 - 16)
+    (folder / "x.h5").write_bytes(data)
+    return command, "one that takes far longer"
+
+
+@CASES.case(118)
+def a_chunk_that_inflates_to_gigabytes(folder: Path) -> Prepared:
+    def bomb(file: Any) -> None:
+        del file[KERNEL]
+        data = file.create_dataset(KERNEL, (3, 3, 3, 64), "f4", chunks=(3, 3, 3, 64), compression="gzip")
+        packer = zlib.compressobj(9)
+        packed = b"".join(packer.compress(bytes(2**24)) for _ in range(96)) + packer.flush()
+        data.id.write_direct_chunk((0, 0, 0, 0), packed)
+
+    return keras(folder, bomb), "readable data|far more memory|far longer"
+
+
+@CASES.case(119)
+def a_thousand_references_to_one_text(folder: Path) -> Prepared:
+    def refer(file: Any) -> None:
+        file.attrs.create("attribution", ["x" * 2**21, *["y"] * 999], dtype=h5py.string_dtype())
+
+    command = keras(folder, refer)
+    data = (folder / "x.h5").read_bytes()
+    heaps = [struct.pack("<IQ", 2**21, found.start()) for found in re.finditer(b"GCOL", data)]
+    begin = next(data.index(reference) for reference in heaps if reference in data)  # its length and place
+    (folder / "x.h5").write_bytes(data[:begin] + data[begin : begin + 16] * 1000 + data[begin + 16_000 :])
+    with h5py.File(folder / "x.h5") as file:
+        assert file.attrs.get_id("attribution").shape == (1000,)
+    return command, None
 
 
 @pytest.mark.parametrize("name", CASES.names)

@@ -1,4 +1,4 @@
-"""Torch's files: strange tensors, pickles and archives, cases 60 to 74."""
+"""Torch's files: strange tensors, pickles and archives, cases 60 to 74 and 112 to 116."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def small_pickle(number: int, name: str, pickled: bytes, match: str) -> None:
 BYTEARRAY = b"\x80\x02}X\x01\x00\x00\x00acbuiltins\nbytearray\n\x8a\x08" + struct.pack("<q", 2 * 10**9) + b"\x85Rs."
 small_pickle(71, "a pickle that takes 2 GB", BYTEARRAY, "a pickle that holds more")
 DEEP = b"\x80\x02})" + b"\x85" * 30_000 + b"K\x01s."
-small_pickle(71, "a tuple 30,000 deep", DEEP, "far larger than that of a VGG")
+small_pickle(71, "a tuple 30,000 deep", DEEP, "a pickle that holds more|a damaged pickle|names")
 METHOD = b"\x80\x02ccollections\nOrderedDict\n)R}X\x05\x00\x00\x00itemsK\x05sb."
 small_pickle(71, "an attribute over a method", METHOD, "expected names|state dict")
 
@@ -179,6 +179,56 @@ def a_legacy_tar(folder: Path) -> Prepared:
 def a_protocol_0_pickle(folder: Path) -> Prepared:
     (folder / "x.pth").write_bytes(pickle.dumps(Canary(folder / "canary"), 0))
     return packing(folder / "x.pth"), "beginning b'c"
+
+
+TWINS = b"\x80\x02}K\x01\x85" + b"2\x86" * 60 + b"K\x01s."  # each tuple holds the one before twice
+small_pickle(112, "a key of tuples whose hash takes for ever", TWINS, "names|a whole module|no tensors")
+
+
+@CASES.case(113)
+def a_second_pickle_in_capitals(folder: Path) -> Prepared:
+    def changed(members: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        plain = dict(members)["plain/data.pkl"]
+        others = [(name, data) for name, data in members if name != "plain/data.pkl"]
+        return [("plain/DATA.PKL", BYTEARRAY), *others, ("plain/zz/data.pkl", plain)]
+
+    rezipped(folder, changed, zipfile.ZIP_STORED)
+    return packing(folder / "x.pth"), "an archive of something else"
+
+
+@CASES.case(114)
+def a_directory_in_another_place(folder: Path) -> Prepared:
+    with zipfile.ZipFile(folder / "x.pth", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}.")
+    data = bytearray((folder / "x.pth").read_bytes())
+    end = data.index(b"PK\5\6")
+    directory, begin = data[data.index(b"PK\1\2") : end], end - 46 - len("x/data.pkl")
+    hidden = data[:begin] + directory + directory + data[end:]  # the offset names the first, the place the second
+    (folder / "x.pth").write_bytes(hidden)
+    return packing(folder / "x.pth"), "two directories"
+
+
+@CASES.case(114)
+def a_member_that_is_a_folder(folder: Path) -> Prepared:
+    torch.save(tensors(), folder / "x.pth")
+    data = bytearray((folder / "x.pth").read_bytes())
+    entry = data.rindex(b"PK\1\2", 0, data.rindex(b"/data/0"))
+    data[entry + 38] |= 0x10
+    (folder / "x.pth").write_bytes(data)
+    return packing(folder / "x.pth"), "folders, which torch never writes"
+
+
+@CASES.case(115)
+def storages_that_are_not_listed(folder: Path) -> Prepared:
+    torch.save({"features.0.bias": torch.ones(64)}, folder / "x.pth", _use_new_zipfile_serialization=False)
+    data = (folder / "x.pth").read_bytes()
+    begin = data.rindex(b"\x80\x02]")
+    (folder / "x.pth").write_bytes(data[:begin] + b"\x80\x02].")
+    return packing(folder / "x.pth"), "a list of other storages"
+
+
+COPIES = b"\x80\x02ccollections\nOrderedDict\nq\0](" + b"h\0)R" * 26_000 + b"e."
+small_pickle(116, "thousands of dicts", COPIES, "got a list|a damaged pickle")
 
 
 @pytest.mark.parametrize("name", CASES.names)

@@ -1,16 +1,23 @@
-"""Keras' HDF5 files to named tensors, and back; needs h5py, and follows no link out of the file."""
+"""Keras' HDF5 files to named tensors, and back; needs h5py, and follows no link out of the file.
+
+The HDF5 library can be made to loop or to take all memory, so files are read by a child process, see `isolated`.
+"""
 
 from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from vggquant.errors import SourceError
 from vggquant.files.disk import Bytes, Chunk
-from vggquant.files.tensors import Array, SourceTensor, WeightFile
+from vggquant.files.tensors import Array, SourceTensor, WeightFile, numbers
+from vggquant.isolated import Answer, Limits, OverrunError, read_isolated
 
 # attributes
 METADATA = ("architecture", "attribution", "changes", "folded_batch_norm", "preprocessing", "sqnr_db", "upto")
@@ -19,6 +26,9 @@ _MAGIC = b"\x89HDF\r\n\x1a\n"
 _LAYER = re.compile(r"(?:^|/)(block\d_conv\d+|fc\d|predictions)(?:/|$)")
 _PART = re.compile(r"(?:^|_)(?:(W|kernel)|(b|bias))(?:_\d+)?(?::0)?$|^([01])$")
 _MAX_OBJECTS = 4096
+_CONVOLUTION = re.compile(r"block\d_conv\d+/(kernel|bias)")
+_MAX_ELEMENTS = 512 * 512 * 9  # of a VGG's largest weight
+_MEMORY, _SECONDS, _BYTES_A_SECOND = 3 * 2**28, 1.5, 40e6  # that a reading may take, and per byte of the file
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own, each of which a file may use once
 
 
@@ -31,25 +41,68 @@ def read_h5(data: Bytes) -> WeightFile:
     """Read a Keras weights file, with or without top: ``block1_conv1/kernel`` and ``/bias``.
 
     Versions of Keras name data sets differently (``block1_conv1_W_1:0``, ``kernel:0``, ``vars/0``), so a data set is
-    recognised by the group of its layer and by its order or ending.
+    recognised by the group of its layer and by its order or ending. Of the others, only names and shapes are read.
 
     Raises:
-        SourceError: The file is damaged, holds more than a tree of arrays, or h5py is missing.
+        SourceError: The file is damaged, holds more than a tree of arrays, takes far more time or memory than a VGG's,
+            or h5py is missing.
     """
-    h5py = _h5py()
-    found: dict[str, SourceTensor] = {}
+    limits = Limits(_MEMORY, _SECONDS + data.size / _BYTES_A_SECOND)
     try:
-        file = h5py.File(io.BytesIO(data.data), "r")
+        answer = read_isolated(f"{__name__}:read_here", data.data, {}, limits)
+    except OverrunError as error:
+        raise SourceError("an HDF5 file of Keras weights", str(error), "get it again") from None
+    tensors = {
+        name: SourceTensor(tuple(shape), dtype, functools.partial(_elements, data, answer, name))
+        for name, (shape, dtype) in answer.values["tensors"].items()
+    }
+    return WeightFile(tensors, answer.values["metadata"])
+
+
+def _elements(data: Bytes, answer: Answer, name: str) -> Array:
+    """The elements of a data set, which may simply lie in the file."""
+    if name in answer.arrays:
+        return answer.arrays[name]
+    if name not in answer.values["places"]:
+        raise ValueError(answer.values["unread"].get(name, "a data set that no VGG has"))
+    place, kind = answer.values["places"][name]
+    shape, _ = answer.values["tensors"][name]
+    size = np.dtype(kind).itemsize * math.prod(shape)
+    if not 0 <= place <= data.size - size:
+        raise ValueError("a data set beyond the file")
+    found: Array = numbers(data[place : place + size], kind).reshape(shape)
+    return found
+
+
+def read_here(data: bytes) -> Answer:
+    """Do the work of `read_h5` in this process."""
+    h5py = _h5py()
+    found: dict[str, Any] = {}
+    arrays, places, unread = {}, {}, {}
+    try:
+        file = h5py.File(io.BytesIO(data), "r")
         _walk(h5py, file, "", found, set())
-        metadata = {key: str(file.attrs[key]) for key in METADATA if key in file.attrs}
-    except SourceError:
+        for name, item in found.items():
+            if _CONVOLUTION.fullmatch(name) and item.dtype.kind == "f" and item.size <= _MAX_ELEMENTS:
+                place = item.id.get_offset()  # of data that lie in one piece as they are
+                try:
+                    if place is None:
+                        arrays[name] = item[()]
+                    else:
+                        places[name] = (place, item.dtype.str)
+                except OSError as error:  # the reading fails only if these data are needed
+                    unread[name] = str(error)
+        texts = [key for key in METADATA if key in file.attrs and file.attrs.get_id(key).shape == ()]
+        metadata = {key: str(file.attrs[key]) for key in texts}
+    except (SourceError, MemoryError):
         raise
     except Exception as error:
         raise SourceError("an HDF5 file of Keras weights", f"{error}", "get it again") from None
-    return WeightFile(found, metadata)
+    tensors = {name: (item.shape, item.dtype.name) for name, item in found.items()}
+    return Answer({"tensors": tensors, "places": places, "unread": unread, "metadata": metadata}, arrays)
 
 
-def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, SourceTensor], seen: set[int]) -> None:
+def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, Any], seen: set[int]) -> None:
     place = h5py.h5o.get_info(group.id).addr
     if place in seen:
         raise SourceError("a tree", "a group in two places", "save the weights afresh", tensor=prefix)
@@ -73,7 +126,7 @@ def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, SourceTensor], se
         path = _role(path, name)
         if path in found:
             raise SourceError("one data set of that role", "two", "save the weights afresh", tensor=path)
-        found[path] = SourceTensor(tuple(item.shape), item.dtype.name, functools.partial(item.__getitem__, ()))
+        found[path] = item
 
 
 def _role(path: str, name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from vggquant.files.disk import Bytes, Chunk
@@ -46,6 +47,14 @@ class WeightFile:
 
     tensors: Mapping[str, SourceTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def numbers(data: Bytes, kind: str) -> Array:
+    """Bytes as numbers of a type in NumPy's words; copied only if they do not lie where such numbers may."""
+    size = np.dtype(kind).itemsize
+    aligned = data if data.ctypes.data % size == 0 else data.copy()
+    found: Array = aligned.view(kind)
+    return found
 
 
 def read_safetensors(data: Bytes) -> WeightFile:

@@ -1,17 +1,12 @@
-"""Torch's `.pth` and `.pt` files to named tensors, and back; never unpickles anything but plain tensors.
+"""Torch's `.pth` and `.pt` files to named tensors without torch or an unpickler, and back with torch.
 
-Torch's own reader allows more than that, so what a file pickles is looked through before torch sees it.
+Archives are left to `torch_archives`, what their pickles say to `torch_pickles`. Here tensors get their elements.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-import pickletools
-import re
-import struct
-import warnings
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,17 +14,16 @@ import numpy as np
 
 from vggquant.errors import SourceError
 from vggquant.files.disk import Bytes, Chunk
-from vggquant.files.tensors import Array, SourceTensor, WeightFile
+from vggquant.files.tensors import Array, SourceTensor, WeightFile, numbers
+from vggquant.files.torch_archives import read_archive
+from vggquant.files.torch_pickles import PickledDict, Storage, StoredTensor, read_pickle
 
-SAFE_TORCH = (2, 10)  # before it, torch.load's weights_only could be broken out of: CVE-2026-24747
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # what checkpoints call the state dict in them
 
 _ZIP = b"PK\x03\x04"
-_PICKLE = b"\x80"  # protocol 2 and up, with which torch's legacy files begin
-_LEGACY_PICKLES = 5  # that a file of torch 1.5 or older has before its storages
-_MAX_PICKLE_BYTES, _MAX_TUPLES = 2**20, 5000
-_PLAIN = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch \w+Storage|torch device"
-)
+_PICKLE = b"\x80"  # protocol 2 and up, with which torch's older files begin
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form
+_SAVE = "save it anew with torch.save(model.state_dict(), …), or as safetensors"
 
 
 def is_torch(data: Bytes) -> bool:
@@ -40,96 +34,101 @@ def is_torch(data: Bytes) -> bool:
 
 
 def read_torch(data: Bytes) -> WeightFile:
-    """Read a `torch.save` file of a state dict, bare or under ``state_dict``; no code in it is ever run.
+    """Read a `torch.save` file of a state dict, bare or within a dict, without importing torch.
+
+    Both forms are read: the archive that torch has written since 1.6, and the row of pickles from before.
 
     Raises:
-        SourceError: The file is damaged, holds more than plain tensors, or this torch is too old to be safe.
+        SourceError: The file is damaged, or holds more than plain tensors and what goes with them.
     """
-    import torch
-
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
-        cure = "upgrade torch, or convert the file to safetensors where you trust it"
-        got = f"torch {torch.__version__}, whose reader can be made to run code (CVE-2026-24747)"
-        raise SourceError("torch 2.10 or newer to read a .pth", got, cure)
-    buffer = io.BytesIO(data.data)
     try:
-        if data[:4].tobytes() == _ZIP:
-            _check_pickles(io.BytesIO(_check_archive(data)), 1)
-        else:
-            _check_pickles(buffer, _LEGACY_PICKLES)
-        buffer.seek(0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch advises its own developers about typed storages
-            state = torch.load(buffer, map_location="cpu", weights_only=True)
-    except SourceError:
-        raise
-    except Exception as error:
-        got = next(iter(str(error).splitlines()), type(error).__name__)
-        raise SourceError("a torch state dict of plain tensors", got, "get it again") from None
-    if isinstance(state, dict) and isinstance(dict.get(state, "state_dict"), dict):
-        state = dict.get(state, "state_dict")
-    if not isinstance(state, dict):
-        raise SourceError("a torch state dict", type(state).__name__, "save model.state_dict() instead")
+        content, parts = _read_archived(data) if data[:4].tobytes() == _ZIP else _read_older(data)
+    except (ValueError, OverflowError) as error:
+        raise SourceError("a torch state dict of plain tensors", str(error), f"get it again, or {_SAVE}") from None
+    if type(content) is not PickledDict:
+        raise SourceError("a torch state dict", f"a {type(content).__name__}", _SAVE)
+    wrapped = [content.get(name) for name in WRAPPERS]
+    state = next((inner for inner in wrapped if type(inner) is PickledDict), content)
     tensors = {}
-    for name, tensor in dict.items(state):  # not state.items, which a file could set
-        if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+    for name, tensor in state.pairs:
+        if type(tensor) is StoredTensor:
             if type(name) is not str:
-                raise SourceError("names", f"a {type(name).__name__}", "save model.state_dict() instead")
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            tensors[name] = SourceTensor(tuple(tensor.shape), dtype, functools.partial(_elements, tensor))
+                raise SourceError("names", f"a {type(name).__name__}", _SAVE)
+            elements = functools.partial(_elements, tensor, parts[tensor.storage.key])
+            tensors[name] = SourceTensor(tensor.shape, tensor.storage.dtype, elements)
     return WeightFile(tensors)
 
 
-def _check_archive(data: Bytes) -> bytes:
-    """The pickle of a torch archive, which must be as torch writes it: uncompressed, each name once, no damage.
-
-    Python and torch must also see the same members. Both find them from the end of the file, but in different ways.
-    """
-    # the zip64 directory record, its locator, and the record that ends every archive
-    end = data[-98:].tobytes().rjust(98, b"\0")
-    if end[76:80] != b"PK\5\6":
-        raise ValueError("an archive that does not end as torch's do")
-    if end[56:60] == b"PK\6\7" and struct.unpack("<Q", end[64:72])[0] != data.size - 98:
-        raise ValueError("an archive with two directories")
-    archive = zipfile.ZipFile(io.BytesIO(data.data))
-    members = archive.infolist()
-    if len({member.filename.lower() for member in members}) < len(members):
-        raise ValueError("members of one name")
-    if any(m.compress_type != zipfile.ZIP_STORED or m.compress_size != m.file_size or m.flag_bits & 1 for m in members):
-        raise ValueError("compressed members, which torch never writes")
-    if sum(member.file_size for member in members) > data.size:
-        raise ValueError("members that overlap")
-    if damaged := archive.testzip():
-        raise ValueError(f"a damaged member {damaged}")
-    pickles = [member for member in members if member.filename.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise ValueError(f"{len(pickles)} pickles")
-    return archive.read(pickles[0])
+def _read_archived(data: Bytes) -> tuple[Any, dict[str, Bytes]]:
+    """The content of an archive, and the bytes of its storages by key."""
+    members = read_archive(data)
+    if "data.pkl" not in members or "constants.pkl" in members:
+        got = "a TorchScript archive" if "constants.pkl" in members else "an archive of something else"
+        raise SourceError("a torch state dict", got, _SAVE)
+    _require_little_endian(members.get("byteorder", data[:0]).tobytes() in (b"", b"little"))
+    pickle = read_pickle(members["data.pkl"])
+    if pickle.length != members["data.pkl"].size:
+        raise ValueError("a pickle with something behind it")
+    parts = {}
+    for key, storage in pickle.storages.items():
+        part = members.get(f"data/{key}", data[:0])
+        if part.size != storage.count * _itemsize(storage):
+            raise ValueError(f"a storage {key} of another size than its tensors say")
+        parts[key] = part
+    return pickle.content, parts
 
 
-def _check_pickles(file: io.BytesIO, count: int) -> None:
-    """Refuse pickles of anything but dicts of tensors: torch's unpickler allows more, even what exhausts memory."""
-    tuples = 0
-    for _ in range(count):
-        begin = file.tell()
-        for code, argument, place in pickletools.genops(file):
-            tuples += code.name.startswith("TUPLE")
-            if tuples > _MAX_TUPLES or (place or 0) - begin > _MAX_PICKLE_BYTES:
-                raise ValueError("a pickle far larger than that of a VGG")
-            named = code.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
-            if named and not (code.name == "GLOBAL" and _PLAIN.fullmatch(str(argument))):
-                got = "a pickle that holds more, such as a whole module"
-                raise SourceError(
-                    "a torch state dict of plain dense tensors", got, "save model.state_dict() of such tensors instead"
-                )
+def _read_older(data: Bytes) -> tuple[Any, dict[str, Bytes]]:
+    """As `_read_archived`, of the older form: five pickles, then each storage behind its number of elements."""
+    place = 0
+    pickles = []
+    for expected in (_MAGIC, _PROTOCOL, None, None, None):
+        pickles.append(read_pickle(data[place:]))
+        place += pickles[-1].length
+        if expected is not None and pickles[-1].content != expected:
+            raise SourceError("a torch state dict", "a pickle of something else", _SAVE)
+    system, pickle, keys = pickles[2].content, pickles[3], pickles[4].content
+    _require_little_endian(type(system) is PickledDict and system.get("little_endian") is True)
+    if type(keys) is not list or not all(type(key) is str for key in keys):
+        raise ValueError("a damaged list of storages")
+    if sorted(keys) != sorted(pickle.storages):
+        raise ValueError("a list of other storages than its tensors have")
+    parts = {}
+    for key in keys:
+        storage = pickle.storages[key]
+        end = place + 8 + storage.count * _itemsize(storage)
+        if end > data.size or data[place : place + 8].tobytes() != storage.count.to_bytes(8, "little"):
+            raise ValueError(f"a storage {key} of another size than its tensors say")
+        parts[key] = data[place + 8 : end]
+        place = end
+    if place != data.size:
+        raise ValueError("something behind the last storage")
+    return pickle.content, parts
 
 
-def _elements(tensor: Any) -> Array:
-    import torch
+def _require_little_endian(little: bool) -> None:
+    if not little:
+        raise SourceError("little-endian tensors", "others", f"{_SAVE}, on an ordinary machine")
 
-    plain = torch.Tensor.detach(tensor)
-    array: Array = (plain.float() if str(plain.dtype) == "torch.bfloat16" else plain).numpy()
-    return array
+
+def _itemsize(storage: Storage) -> int:
+    return 2 if storage.dtype == "bfloat16" else np.dtype(storage.dtype).itemsize
+
+
+def _elements(tensor: StoredTensor, part: Bytes) -> Array:
+    """The elements of a tensor from the bytes of its storage; a view of them where that is possible."""
+    kind = tensor.storage.dtype
+    size = _itemsize(tensor.storage)
+    last = tensor.offset + sum((side - 1) * stride for side, stride in zip(tensor.shape, tensor.strides, strict=True))
+    if 0 in tensor.shape:
+        last = -1
+    if last >= tensor.storage.count:
+        raise ValueError("a tensor beyond its storage")
+    flat = numbers(part, "<u2" if kind == "bfloat16" else np.dtype(kind).newbyteorder("<").str)
+    begin = tensor.offset if last >= 0 else 0
+    strides = [size * stride for stride in tensor.strides]
+    array: Array = np.lib.stride_tricks.as_strided(flat[begin:], tensor.shape, strides, writeable=False)
+    return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
 
 
 def write_torch(arrays: Mapping[str, Array]) -> list[Chunk]:

@@ -1,0 +1,57 @@
+"""Readers that do in a child process what a library might do on a hostile file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from vggquant.errors import SourceError
+from vggquant.isolated import Answer
+
+
+def sound(data: bytes, **arguments: Any) -> Answer:
+    numbers = np.frombuffer(data, np.uint8)
+    return Answer({"pid": os.getpid(), **arguments}, {"reversed": numbers[::-1], "halves": (numbers / 2).astype(">f4")})
+
+
+def refuses(data: bytes) -> Answer:
+    raise SourceError("something else", data[:5], "get it again", tensor="x")
+
+
+def loops(data: bytes) -> Answer:
+    while True:
+        pass
+
+
+def sleeps(data: bytes) -> Answer:
+    time.sleep(1000)
+    raise AssertionError
+
+
+def crashes(data: bytes) -> Answer:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def hoards(data: bytes) -> Answer:
+    return Answer({}, {"ones": np.ones(2**29)})
+
+
+def hands_back_too_much(data: bytes) -> Answer:
+    return Answer({}, {"large": np.zeros(10**7, np.uint8)})
+
+
+def prints(data: bytes) -> Answer:
+    print("a line of a library's own")
+    os.write(1, b"another")
+    print("a third", file=sys.stderr)
+    return Answer({})
+
+
+def forgets_itself(data: bytes) -> Answer:
+    raise RuntimeError("a fault in the reader itself")

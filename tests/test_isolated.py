@@ -1,0 +1,127 @@
+"""A child process reads; whatever happens to it, the parent gets an answer or one error, and the next file is read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from vggquant import isolated
+from vggquant.errors import SourceError
+from vggquant.isolated import Answer, Limits, OverrunError, read_isolated
+
+LIMITS = Limits(memory=2**28, seconds=0.5)
+
+
+def ask(reader: str, data: bytes = b"12345", limits: Limits = LIMITS, **arguments: object) -> Answer:
+    return read_isolated(f"tests.readers:{reader}", data, arguments, limits)
+
+
+def test_values_and_arrays_come_back_and_the_child_is_kept() -> None:
+    first, second = ask("sound", name="x"), ask("sound", b"")
+    assert first.values["name"] == "x"
+    assert first.values["pid"] == second.values["pid"] != os.getpid()
+    assert first.arrays["reversed"].tobytes() == b"54321"
+    assert np.array_equal(first.arrays["halves"], np.frombuffer(b"12345", np.uint8) / 2)
+    assert first.arrays["halves"].dtype == np.dtype(">f4")
+    assert second.arrays["reversed"].size == 0
+
+
+def test_a_refusal_is_raised_here() -> None:
+    child = ask("sound").values["pid"]
+    with pytest.raises(SourceError, match=r"^x: expected something else, got b'12345'; get it again$"):
+        ask("refuses")
+    assert ask("sound").values["pid"] == child
+
+
+@pytest.mark.parametrize(
+    ("reader", "match"),
+    [
+        ("loops", "far longer"),
+        ("crashes", "crashes on"),
+        ("hoards", "far more memory"),
+        ("forgets_itself", "crashes on"),
+        ("hands_back_too_much", "far more memory"),
+        ("no_such_reader", "crashes on"),
+    ],
+)
+def test_what_goes_wrong_is_one_error_and_the_next_file_is_read(reader: str, match: str) -> None:
+    with pytest.raises(OverrunError, match=match):
+        ask(reader, limits=Limits(2**22, 0.5) if reader == "hands_back_too_much" else LIMITS)
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
+
+
+def test_a_child_that_waits_is_ended_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "WALL", 1.0)
+    began = time.monotonic()
+    with pytest.raises(OverrunError, match="far longer"):
+        ask("sleeps")
+    assert time.monotonic() - began < 10
+
+
+def test_what_libraries_print_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:
+    ask("prints")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_threads_take_turns() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda number: ask("sound", bytes([number])), range(40)))
+    assert [answer.arrays["reversed"].tobytes() for answer in answers] == [bytes([number]) for number in range(40)]
+
+
+def test_a_killed_child_is_replaced() -> None:
+    os.kill(ask("sound").values["pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_a_child_of_its_own() -> None:
+    script = """
+import os
+from tests.test_isolated import ask
+ours = ask("sound").values["pid"]
+if os.fork() == 0:
+    os._exit(0 if ask("sound").values["pid"] != ours else 1)
+_, status = os.wait()
+assert status == 0
+assert ask("sound").values["pid"] == ours
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=os.path.dirname(os.path.dirname(__file__)))
+
+
+def test_ctrl_c_ends_the_child() -> None:
+    child = ask("sound").values["pid"]
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ask("sleeps", limits=Limits(2**28, 30))
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_without_an_interpreter_the_reading_happens_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    assert ask("sound").values["pid"] == os.getpid()
+
+
+def test_the_child_ends_with_its_parent() -> None:
+    script = "from tests.test_isolated import ask\nprint(ask('sound').values['pid'])"
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=os.path.dirname(os.path.dirname(__file__)),
+    )
+    assert not found.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found.stdout), 0)
