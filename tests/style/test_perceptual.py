@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 from tests.style.networks import Tiny, photograph
 from vggquant import VGG, Frozen, load_quantized_vgg, pack
 from vggquant.errors import OptionError, PictureError
-from vggquant.models.features import gram_matrix
 from vggquant.style import ContentLoss, PerceptualLoss, StyleLoss
 
 SHALLOW: dict[str, Any] = {"content_layers": "relu2_1", "style_layers": ("relu1_1", "relu2_1")}
@@ -174,10 +173,11 @@ def test_gradients_reach_the_images_alone(loss: PerceptualLoss) -> None:
 
 
 def test_gradients_are_right() -> None:
-    exact = PerceptualLoss(("relu1_2",), ("relu1_1", "pool1"), style_weight=1e-4, content_weight=1e-2).double()
-    x, target = (torch.rand(2, 3, 4, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(exact, (x, target[:1].detach()), eps=1e-7, rtol=1e-3, atol=1e-3)
-    assert torch.autograd.gradgradcheck(exact, (x, target[:1].detach()), eps=1e-7, rtol=1e-3, atol=1e-3)
+    exact = PerceptualLoss("relu1_2", "pool1", style_weight=1e-4, content_weight=1e-2).double()
+    generator = torch.Generator().manual_seed(0)
+    x, target = (torch.rand(n, 3, 4, 4, dtype=torch.float64, generator=generator) for n in (2, 1))
+    for check in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
+        assert check(exact, (x.requires_grad_(), target), eps=1e-7, rtol=1e-3, atol=1e-3, fast_mode=True)
 
 
 def test_a_network_of_ones_own_is_frozen(pictures: tuple[Tensor, Tensor]) -> None:
@@ -196,7 +196,7 @@ def test_a_network_of_ones_own_is_frozen(pictures: tuple[Tensor, Tensor]) -> Non
 
 @pytest.mark.parametrize("convert", [nn.Module.half, nn.Module.bfloat16], ids=["half", "bfloat16"])
 def test_half_types(convert: Callable[[nn.Module], PerceptualLoss], loss: PerceptualLoss) -> None:
-    x, target = photograph("astronaut", 64).requires_grad_(), photograph("chelsea", 64)
+    x, target = photograph("astronaut", 24).requires_grad_(), photograph("chelsea", 24)
     expected = loss(x, target)
     (gradient,) = torch.autograd.grad(expected, x)
     half = convert(copy.deepcopy(loss))
@@ -248,9 +248,10 @@ def test_cuda(dtype: torch.dtype, loss: PerceptualLoss) -> None:
 
 
 def test_other_devices_are_followed() -> None:
-    loss = copy.deepcopy(PerceptualLoss("relu1_1")).to("meta")
+    loss = PerceptualLoss("relu1_1")
+    nn.Sequential(loss).to("meta")
     assert loss.network.module.get_parameter("conv1_1.weight").is_meta
-    assert nn.Sequential(PerceptualLoss("relu1_1")).to("meta")[0].network.module.prepare.scale.is_meta
+    assert loss.network.module.get_buffer("prepare.scale").is_meta
 
 
 # ---- a module among modules
@@ -322,17 +323,18 @@ def test_copies_compute_the_same(again: Callable[[Any], Any], pictures: tuple[Te
     assert torch.equal(found(pictures[0]), parent(pictures[0]))
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does it
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_in_one_graph_it_is_the_same(
     backend: str, loss: PerceptualLoss, pictures: tuple[Tensor, Tensor]
 ) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(copy.deepcopy(loss), fullgraph=True, backend=backend)
-    x = pictures[0].clone().requires_grad_()
-    for images in (x, x[..., :16], x[:1]):
-        target = pictures[1][: len(images), :, :, : images.shape[3]]
-        assert torch.allclose(compiled(images, target), loss(images, target))
-        found, expected = (torch.autograd.grad(one(images, target), x)[0] for one in (compiled, loss))
+    for part in ((...,), (..., slice(16)), (slice(1),)):
+        x, target = (images[part].clone() for images in pictures)
+        x.requires_grad_()
+        assert torch.allclose(compiled(x, target), loss(x, target))
+        found, expected = (torch.autograd.grad(one(x, target), x)[0] for one in (compiled, loss))
         assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 
@@ -364,15 +366,14 @@ def test_in_workers(context: str, loss: PerceptualLoss) -> None:
 def test_a_network_learns_from_it() -> None:
     torch.manual_seed(0)
     network = nn.Conv2d(3, 3, 3, padding=1)
-    content, style = photograph("chelsea", 32), photograph("astronaut", 32)
-    loss = PerceptualLoss("relu2_1", "relu1_1", style_weight=1e-4)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    content, style = photograph("chelsea", 24), photograph("astronaut", 24)
+    loss = PerceptualLoss("relu1_2", "relu1_1", style_weight=1e-4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     losses = []
-    for _ in range(40):
+    for _ in range(20):
         optimizer.zero_grad()
         found = loss(torch.sigmoid(network(content)), content, style)
         found.backward()
         optimizer.step()
         losses.append(found.item())
-    assert losses[-1] < losses[0] / 3
-    assert gram_matrix(content).isfinite().all()
+    assert losses[-1] < losses[0] / 2
