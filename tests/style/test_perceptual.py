@@ -338,6 +338,26 @@ def test_compiled_in_one_graph_it_is_the_same(
         assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_exported_and_transformed_it_is_the_same(loss: PerceptualLoss, pictures: tuple[Tensor, Tensor]) -> None:
+    x, target = pictures
+    exported = torch.export.export(copy.deepcopy(loss), pictures).module()
+    assert torch.allclose(exported(x, target), loss(x, target))
+    each = torch.stack([loss(x[i : i + 1], target[i : i + 1]) for i in range(2)])
+    fresh = copy.deepcopy(loss)
+    fresh._ranges_seen = False
+    mapped = torch.func.vmap(lambda one, other: fresh(one[None], other[None]))(x, target)
+    assert torch.allclose(mapped, each, rtol=1e-4)
+
+
+def test_a_loss_made_in_inference_mode_gives_gradients_later(pictures: tuple[Tensor, Tensor]) -> None:
+    with torch.inference_mode():
+        loss = PerceptualLoss("relu1_1", "relu1_1")
+        loss(*pictures)
+    x = pictures[0].clone().requires_grad_()
+    loss(x, pictures[1]).backward()
+    assert x.grad is not None
+
+
 class Measured(Dataset[Tensor]):
     """A data set that looks at its pictures with a loss, as filters and hard-example miners do."""
 
@@ -350,7 +370,8 @@ class Measured(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         generator = torch.Generator().manual_seed(index)
         x, target = (torch.rand(1, 3, 16, 16, generator=generator) for _ in range(2))
-        found: Tensor = self.loss(x, target)
+        loss = PerceptualLoss(**SHALLOW) if index % 2 else self.loss  # loaded in the worker, or outside
+        found: Tensor = loss(x, target)
         return found
 
 

@@ -16,19 +16,16 @@ class Frozen(nn.Module):
 
     The module follows its parent from device to device and from type to type, and is copied and pickled with it. But
     its tensors are in no state dict, so checkpoints do not grow by them and load with ``strict=True``. Nor are they
-    among the parent's parameters, so optimisers, ``requires_grad_``, ``train`` and ``apply`` do not reach them.
+    among the parent's parameters, so optimisers, ``requires_grad_``, ``train`` and ``apply`` do not reach them. The
+    old `nn.DataParallel` does not copy the module to other devices; `nn.parallel.DistributedDataParallel` need not.
 
     Args:
         module: What is held; it is put into eval mode, and its parameters no longer require a gradient.
 
     Example:
-        >>> class Network(nn.Module):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.paint = nn.Conv2d(3, 3, 3)
-        ...         self.vgg = Frozen(nn.Conv2d(3, 64, 3))
-        >>> sorted(Network().state_dict())
-        ['paint.bias', 'paint.weight']
+        >>> parent = nn.ModuleDict({"paint": nn.Conv2d(3, 3, 3), "vgg": Frozen(load_quantized_vgg())})
+        >>> list(parent.state_dict())
+        ['paint.weight', 'paint.bias']
     """
 
     module: nn.Module
