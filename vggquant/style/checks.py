@@ -11,8 +11,9 @@ from numbers import Real
 
 from torch import Tensor
 
-from vggquant.errors import OptionError, PictureError, require_one_of
+from vggquant.errors import OptionError, PictureError, located, require_one_of
 from vggquant.models.features import Features
+from vggquant.models.preprocessing import require_range
 from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import Architecture, side_needed
 from vggquant.pictures.files import Picture
@@ -39,9 +40,10 @@ def check_task(task: Task, options: StyleOptions) -> None:
     if not 0 <= task.done <= options.steps:
         cure = "pass how many of the steps led to the start"
         raise OptionError(f"0 to {options.steps} steps", task.done, cure, tensor="done")
-    _check_tensor("content", task.content)
-    for index, style in enumerate(task.styles):
-        _check_tensor(f"styles[{index}]", style)
+    for name, picture in (("content", task.content), *((f"styles[{i}]", style) for i, style in enumerate(task.styles))):
+        _check_tensor(name, picture)
+        with located(tensor=name):
+            require_range(picture.detach())
     for index, mask in enumerate(task.masks):
         if mask is not None:
             _check_tensor(f"masks[{index}]", mask, channels=1, limit=MASK_LIMIT)
@@ -138,16 +140,26 @@ def _check_layers(option: str, layers: object) -> None:
 
 
 def _check_weights(options: StyleOptions) -> None:
-    _require_weight("content_weight", options.content_weight)
-    _require_weight("tv_weight", options.tv_weight)
+    require_weight("content_weight", options.content_weight)
+    require_weight("tv_weight", options.tv_weight)
     for weight in options.style_weights or ():
-        _require_weight("style_weights", weight)
+        require_weight("style_weights", weight)
     for option, layers in (("content_layers", options.content_layers), ("style_layers", options.style_layers)):
         for layer, weight in layers.items():
-            _require_weight(option, weight, f" for {layer}")
+            require_weight(option, weight, f" for {layer}")
 
 
-def _require_weight(option: str, weight: object, where: str = "") -> None:
+def require_weight(option: str, weight: object, where: str = "") -> None:
+    """Refuse a weight that is not a finite number from 0 up.
+
+    Args:
+        option: What the caller knows it as.
+        weight: What was passed.
+        where: What it is the weight of, in words that follow.
+
+    Raises:
+        OptionError: It is no such number.
+    """
     if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
         raise OptionError(f"a finite number from 0 up{where}", weight, "choose 0 or more", tensor=option)
 
