@@ -16,7 +16,7 @@ from vggquant.errors import OptionError
 from vggquant.pictures.colors import luminance, match_colors
 from vggquant.progress import Progress
 from vggquant.style import transfer
-from vggquant.style.descent import descend
+from vggquant.style.descent import Descent
 from vggquant.style.losses import TotalVariationLoss
 from vggquant.style.options import StyleOptions
 from vggquant.style.scales import resize
@@ -69,10 +69,12 @@ def test_from_coarse_to_fine() -> None:
     assert result.shape == content.shape
     assert [tuple(picture.shape[2:]) for picture in made] == [(10, 8)] * 4 + [(20, 15)] * 9 + [(40, 30)] * 18
     assert [report.detail for report in seen[::10]] == ["8 × 10", "15 × 20", "30 × 40", "30 × 40"]
-    lefts = [report.left / report.elapsed for report in seen if report.left is not None]
+    lefts = [report.left for report in seen if report.left is not None]
     works = [4 * 80, 4 * 80 + 9 * 300, 4 * 80 + 9 * 300 + 18 * 1200]
-    assert lefts[3] == pytest.approx((works[2] - works[0]) / works[0])
-    assert lefts[12] == pytest.approx((works[2] - works[1]) / works[1])
+    assert lefts[0] == pytest.approx(seen[0].elapsed * (works[2] - 80) / 80)
+    for index, work in ((3, works[0]), (12, works[1])):  # the first step, which takes longest, tells least
+        since = seen[index].elapsed - seen[0].elapsed
+        assert lefts[index] == pytest.approx(since * (works[2] - work) / (work - 80))
     assert lefts[-1] == 0
     # what was painted at a size is taken to the next, where the content's own details are
     painted = made[12] - resize(content, (20, 15))
@@ -119,13 +121,13 @@ def test_each_mask_is_its_styles() -> None:
 
 def test_what_one_scale_learns_the_next_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[bool] = []
-    original = descend
 
-    def note(*arguments: Any, **options: Any) -> Any:
-        given.append(options["whitening"] is not None)
-        return original(*arguments, **options)
+    class Noting(Descent):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            given.append(options["whitening"] is not None)
+            super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(transfer, "descend", note)
+    monkeypatch.setattr(transfer, "Descent", Noting)
     torch.manual_seed(0)
     content, style = torch.rand(1, 3, 40, 30), torch.rand(1, 3, 40, 30)
     stylize(Tiny(), content, [style], StyleOptions(steps=90, scales=2))
