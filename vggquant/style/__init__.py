@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from vggquant.style.losses import ContentLoss, StyleLoss, TotalVariationLoss
     from vggquant.style.options import StyleOptions
     from vggquant.style.painting import paint
-    from vggquant.style.transfer import StyleProgress, picture_loss, stylize
+    from vggquant.style.task import Reached
+    from vggquant.style.transfer import Interrupted, StyleProgress, picture_loss, stylize
 
 __all__ = [
     "ContentLoss",
+    "Interrupted",
+    "Reached",
     "StyleLoss",
     "StyleOptions",
     "StyleProgress",
@@ -32,6 +35,8 @@ __getattr__, __dir__ = offer(
     __name__,
     {
         "ContentLoss": "losses",
+        "Interrupted": "transfer",
+        "Reached": "task",
         "StyleLoss": "losses",
         "StyleOptions": "options",
         "StyleProgress": "transfer",
