@@ -91,12 +91,12 @@ def test_pictures_on_the_way_and_resuming(pictures: Path) -> None:
 
 def test_ctrl_c_writes_the_picture_reached(pictures: Path) -> None:
     content, style, out, whole = (pictures / f"{name}.png" for name in ("content", "style", "out", "whole"))
-    given = ("stylize", content, style, "--steps", "40", "--size", "64", "--scales", "1", "-o")
-    code, _, shown = on_a_terminal(*given, out, interrupt_at=b"/40")
+    given = ("stylize", content, style, "--steps", "12", "--size", "32", "--style-size", "64", "-o")
+    code, _, shown = on_a_terminal(*given, out, interrupt_at=b"/12")
     assert code == 130
     step = settings_of(out)["step"]
-    assert 0 < step < 40
-    said = f"Interrupted after step {step} of 40; {out} holds the picture reached, 64 × 48 pixels, to go on from with "
+    assert 0 < step < 12
+    said = f"Interrupted after step {step} of 12; {out} holds the picture reached, 32 × 24 pixels, to go on from with "
     assert shown.decode().replace("\r\n", "\n").endswith(f"\n{said}--resume\n")
     assert run(*given, out, "--resume", out, "--force").exit_code == 0
     assert run(*given, whole).exit_code == 0

@@ -191,8 +191,8 @@ def test_a_transfer_goes_on_where_it_stood() -> None:
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_a_transfer_goes_on_as_if_it_had_never_stopped(optimizer: Optimizer) -> None:
     torch.manual_seed(0)
-    content, style, start = (torch.rand(1, 3, *size) for size in ((40, 30), (20, 30), (50, 60)))
-    options = StyleOptions(steps=75, scales=2, optimizer=optimizer, preserve_color="luminance")
+    content, style, start = (torch.rand(1, 3, *size) for size in ((20, 16), (10, 15), (25, 30)))
+    options = StyleOptions(steps=18, scales=2, optimizer=optimizer, preserve_color="luminance")
     kept: dict[int, Reached] = {}
     losses: dict[int, float] = {}
 
@@ -200,15 +200,15 @@ def test_a_transfer_goes_on_as_if_it_had_never_stopped(optimizer: Optimizer) -> 
         kept[report.done], losses[report.done] = report.reached, report.values["loss"]
 
     whole = stylize(Tiny(), content, [style], options, start=start, progress=keep)
-    for done in (1, 2, 24, 25, 26, 60, 75):  # 25 steps at half the size
+    for done in (1, 2, 6, 7, 18):  # 6 steps at half the size
         again: list[StyleProgress] = []
         result = stylize(Tiny(), content, [style], options, resume=kept[done], progress=again.append)
         assert torch.equal(result, whole)
-        assert [report.values["loss"] for report in again] == [losses[step] for step in range(done + 1, 76)]
-    more = replace(options, steps=80)
-    longer = stylize(Tiny(), content, [style], more, resume=kept[75])
+        assert [report.values["loss"] for report in again] == [losses[step] for step in range(done + 1, 19)]
+    more = replace(options, steps=21)
+    longer = stylize(Tiny(), content, [style], more, resume=kept[18])
     assert not torch.equal(longer, whole)
-    for done in (2, 60):
+    for done in (2, 9):
         assert torch.equal(stylize(Tiny(), content, [style], more, resume=kept[done]), longer)
 
 
@@ -216,7 +216,7 @@ def test_only_what_fits_is_gone_on_from() -> None:
     content = torch.rand(1, 3, 40, 30)
     kept: list[Reached] = []
     options = StyleOptions(steps=2)
-    stylize(Tiny(), content, [content], options, progress=lambda report: kept.append(report.reached))
+    stylize(Tiny(), content, [1 - content], options, progress=lambda report: kept.append(report.reached))
     reached = kept[0]
 
     def refused(message: str, picture: Tensor = content, options: StyleOptions = options, **more: Any) -> None:
@@ -224,7 +224,9 @@ def test_only_what_fits_is_gone_on_from() -> None:
             stylize(Tiny(), picture, [content], options, **{"resume": reached, **more})
 
     refused("resume: expected a picture to start or a transfer to resume, got both; pass one", start=content)
-    refused("resume: expected 20 × 20 pixels, got 30 × 40; pass the picture as", picture=torch.rand(1, 3, 20, 20))
+    refused(
+        "resume: expected 20 × 20 pixels, got 30 × 40 pixels; pass the picture as", picture=torch.rand(1, 3, 20, 20)
+    )
     refused("resume: expected a descent by adam at 30 × 40, got ", options=replace(options, optimizer="adam"))
     refused("done: expected 1 to 2 steps, got 0", resume=replace(reached, done=0))
     refused("steps: expected 2 steps or more, as before, got 1", options=replace(options, steps=1))
@@ -352,7 +354,7 @@ def test_the_loss_of_a_finished_picture_is_that_of_a_transfer_that_starts_from_i
         options = StyleOptions(preserve_color=preserve)
         found = picture_loss(Tiny(), content, [style], picture, options)
         assert found == pytest.approx(start_loss(content, style, options, picture), rel=1e-5)
-        assert found != pytest.approx(expected, rel=1e-2)
+        assert found != pytest.approx(expected, rel=1e-3)
     with pytest.raises(OptionError, match="one style or more"):
         picture_loss(Tiny(), content, [], picture)
     with pytest.raises(PictureError, match="picture: expected the content's 10 × 12 pixels, got 5 × 6; resize one"):
