@@ -91,7 +91,8 @@ class _Bar:
             show_eta=progress.left is None,  # click's estimate supposes that all steps take as long
             item_show_func=lambda text: text or "",
         )
-        return self.stack.enter_context(bar)
+        self.stack.push(bar)  # before it is drawn, so that an interrupted one gives the cursor back
+        return bar.__enter__()
 
     def _text(self, progress: Progress) -> str:
         """Time left, steps per second, what the last step was about, and its figures."""

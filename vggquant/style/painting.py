@@ -113,8 +113,7 @@ def paint(
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
         start: A picture to optimise from, instead of what the options say.
-        resume: An intermediate picture of this very transfer to go on from. With the state that lies beside the newest
-            one, it goes on as if it had never stopped. More `steps` than before are made at the full size.
+        resume: A picture on the way to go on from, exactly if its state lies beside it. `steps` may be more than before.
         device: Where to compute.
         supplemental_devices: Device and layer (a name, or an index from 1) from which it is used.
         deterministic: Whether to use only algorithms that always give the same result.
@@ -132,8 +131,7 @@ def paint(
     pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling, bf16=bf16)
     painting = replace(painting, options=record.options)
     task = pictures.task(require_device(device), record.done, record.planned)
-    if resume is not None and record.done > 0:
-        task = _going_on(resume, task, record)
+    task = _going_on(task, inputs, record)
     with deterministic_algorithms(deterministic):
         vgg = painting.load_network(pooling, device, supplemental_devices)
         return painting.make(vgg, task, pictures, record, progress)
@@ -318,8 +316,11 @@ class _Writer:
         write_picture(path, picture, force=self.painting.force)
 
 
-def _going_on(resume: PathLike, task: Task, record: Record) -> Task:
+def _going_on(task: Task, inputs: Inputs, record: Record) -> Task:
     """The task with the state that lies beside the picture to go on from, if there is one."""
+    resume = inputs.resume
+    if resume is None or not record.done:
+        return task
     with located(state_path(resume), kind=PictureError):
         reached = read_state(resume, math.prod(task.size))
         if reached is None:
