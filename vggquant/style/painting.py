@@ -113,7 +113,7 @@ def paint(
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
         start: A picture to optimise from, instead of what the options say.
-        resume: A picture on the way to go on from, exactly if its state lies beside it. `steps` may be more than before.
+        resume: A picture on the way to go on from, exactly if its state lies beside it. `steps` may be more now.
         device: Where to compute.
         supplemental_devices: Device and layer (a name, or an index from 1) from which it is used.
         deterministic: Whether to use only algorithms that always give the same result.
@@ -130,8 +130,7 @@ def paint(
     bf16 = all_compute_bf16(device, supplemental_devices)
     pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling, bf16=bf16)
     painting = replace(painting, options=record.options)
-    task = pictures.task(require_device(device), record.done, record.planned)
-    task = _going_on(task, inputs, record)
+    task = _going_on(pictures.task(require_device(device), record.done, record.planned), inputs, record)
     with deterministic_algorithms(deterministic):
         vgg = painting.load_network(pooling, device, supplemental_devices)
         return painting.make(vgg, task, pictures, record, progress)
