@@ -36,7 +36,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("options",),
         ("descent", "losses", "scales"),
         ("task",),
-        ("checks", "memory"),
+        ("checks", "memory", "states"),
         ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),
         ("painting",),
@@ -50,7 +50,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("report",),
     ),
     "cli": (
-        ("output", "progress", "options"),
+        ("output", "options"),
+        ("progress",),
         ("pack", "unpack", "info", "verify", "compare", "stylize"),
         ("app",),
     ),

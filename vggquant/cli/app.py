@@ -53,8 +53,10 @@ class OneLineErrors(click.Group):
             error.expected, error.cure = as_typed(error.expected, command), as_typed(error.cure, command)
             echo(f"Error: {error}", err=True)
             ctx.exit(USAGE if isinstance(error, OptionError) else REFUSED)
-        except KeyboardInterrupt:
-            echo("Interrupted; every file is the old one or a whole new one.", err=True)
+        except KeyboardInterrupt as interrupted:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
+            said = as_typed(str(interrupted), command) or "Interrupted; every file is the old one or a whole new one."
+            echo(said, err=True)
             ctx.exit(INTERRUPTED)
         except (MemoryError, RuntimeError) as error:
             # torch has no exception of its own for a failed allocation, only this word in the message

@@ -68,7 +68,7 @@ _CURES: Mapping[int | None, str] = {
 }
 
 
-def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) -> Bytes:
+def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None, *, most: int | None = None) -> Bytes:
     """Read a file.
 
     One that has a path is opened once and never memory-mapped, so that a file that is replaced in the meantime is still
@@ -79,6 +79,7 @@ def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) ->
         source: Which file.
         needed: For a file with a path: receives the bytes after the first `HEAD_BYTES` are read, and returns how many
             must be read in all. By default, the whole file is read.
+        most: Of a file with a path: how many bytes it may have, if not 1.25 GiB.
 
     Returns:
         uint8, 1-D, as long as the file. Bytes that were not needed are there, but hold anything. For bytes in memory,
@@ -90,7 +91,7 @@ def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) ->
         OptionError: `source` is nothing that can be read, or a file that was opened as text.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _read_path(source, needed)
+        return _read_path(source, needed, most)
     if isinstance(source, (bytes, bytearray, memoryview)):
         view = memoryview(source)
         _require_size(name_of(source), view.nbytes)
@@ -119,14 +120,14 @@ def name_of(source: Readable) -> PathLike:
     return name if isinstance(name, str) else "file object"
 
 
-def _read_path(path: PathLike, needed: Callable[[Bytes], int] | None) -> Bytes:
+def _read_path(path: PathLike, needed: Callable[[Bytes], int] | None, most: int | None) -> Bytes:
     """As `read_file`, of a path."""
     with _reported(path, "a readable file"):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             before = os.fstat(descriptor)
             _require_regular(path, before)
-            _require_size(path, before.st_size)
+            _require_size(path, before.st_size, most)
             data = np.empty(before.st_size, np.uint8)
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 complete = _fill(file, data[:HEAD_BYTES])
@@ -157,9 +158,10 @@ def _no_binary_file(file: OpenFile, got: str) -> OptionError:
     return OptionError("a binary file", got, 'open it with mode "rb"', path=name_of(file))
 
 
-def _require_size(path: PathLike, size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise StorageError(f"at most {MAX_FILE_BYTES} bytes", size, "save its convolutions alone", path=path)
+def _require_size(path: PathLike, size: int, most: int | None = None) -> None:
+    most = MAX_FILE_BYTES if most is None else most
+    if size > most:
+        raise StorageError(f"at most {most} bytes", size, "save its convolutions alone", path=path)
 
 
 def _fill(file: io.FileIO, part: Bytes) -> bool:

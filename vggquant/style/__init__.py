@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from vggquant.style.options import StyleOptions
     from vggquant.style.painting import paint
     from vggquant.style.perceptual import ContentLoss, PerceptualLoss, StyleLoss
-    from vggquant.style.transfer import StyleProgress, picture_loss, stylize
+    from vggquant.style.task import Reached
+    from vggquant.style.transfer import Interrupted, StyleProgress, picture_loss, stylize
 
 __all__ = [
     "ContentLoss",
+    "Interrupted",
     "PerceptualLoss",
+    "Reached",
     "StyleLoss",
     "StyleOptions",
     "StyleProgress",
@@ -34,7 +37,9 @@ __getattr__, __dir__ = offer(
     __name__,
     {
         "ContentLoss": "perceptual",
+        "Interrupted": "transfer",
         "PerceptualLoss": "perceptual",
+        "Reached": "task",
         "StyleLoss": "perceptual",
         "StyleOptions": "options",
         "StyleProgress": "transfer",

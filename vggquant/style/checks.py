@@ -17,8 +17,9 @@ from vggquant.models.preprocessing import require_range
 from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import Architecture, side_needed
 from vggquant.pictures.files import Picture
+from vggquant.style.descent import check_memory
 from vggquant.style.options import LONGEST, OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
-from vggquant.style.scales import stages
+from vggquant.style.scales import size_of, stages
 from vggquant.style.task import Task
 
 LIMIT = 8.0  # how far colours may lie from 0: matched ones leave [0, 1], but those of 0–255 were never divided
@@ -37,9 +38,7 @@ def check_task(task: Task, options: StyleOptions) -> None:
     if len(task.masks) != len(task.styles):
         expected = f"one for each style, {len(task.styles)}"
         raise OptionError(expected, len(task.masks), "pass None for a style that is wanted everywhere", tensor="masks")
-    if not 0 <= task.done <= options.steps:
-        cure = "pass how many of the steps led to the start"
-        raise OptionError(f"0 to {options.steps} steps", task.done, cure, tensor="done")
+    _check_done(task, options)
     for name, picture in (("content", task.content), *((f"styles[{i}]", style) for i, style in enumerate(task.styles))):
         _check_tensor(name, picture)
         with located(tensor=name):
@@ -47,6 +46,7 @@ def check_task(task: Task, options: StyleOptions) -> None:
     for index, mask in enumerate(task.masks):
         if mask is not None:
             _check_tensor(f"masks[{index}]", mask, channels=1, limit=MASK_LIMIT)
+    check_reached(task, options)
     if task.start is not None:
         _check_tensor("start", task.start, limit=math.inf)  # paintings are not clipped
     for index, mask in enumerate(task.masks):
@@ -93,7 +93,7 @@ def check_scales(vgg: Features, task: Task, options: StyleOptions) -> None:
     Raises:
         OptionError: The first scale that is still to be worked at is too small.
     """
-    planned = [stage for stage in stages(*task.size, options) if stage.without(task.done)]
+    planned = [stage for stage in stages(*task.size, options, task.planned) if stage.without(task.done)]
     if not isinstance(vgg, VGG) or not planned or planned[0].factor == 1:
         return
     for layers in (options.content_layers, options.layers):
@@ -131,6 +131,35 @@ def check_side(architecture: Architecture, picture: Picture, layers: Iterable[st
     needed = math.ceil(smallest * longer / shorter)
     cure = f"choose `{option}={needed}` or more" if needed <= LONGEST else "crop it, so that it is less narrow"
     architecture.require_size(picture.size, layers, cure)
+
+
+def check_reached(task: Task, options: StyleOptions) -> None:
+    """Refuse a state that a transfer cannot go on from, which may be another's or come from a file.
+
+    Raises:
+        PictureError: It was reached at other sizes or by another optimiser.
+    """
+    reached = task.reached
+    if reached is None:
+        return
+    if reached.first.shape != task.content.shape:
+        expected, got = (f"{size[1]} × {size[0]} pixels" for size in (task.size, size_of(reached.first)))
+        raise PictureError(expected, got, "pass the picture as `start`", tensor="resume")
+    with located(tensor="resume"):
+        planned = stages(*task.size, options, reached.planned)
+        made_at = next(stage for stage in planned if stage.steps.start < reached.done <= stage.steps.stop)
+        check_memory(reached.memory, options.optimizer, made_at.size)
+
+
+def _check_done(task: Task, options: StyleOptions) -> None:
+    least = 0 if task.reached is None else 1
+    if not least <= task.done <= options.steps:
+        cure = "pass how many of the steps led to the start"
+        raise OptionError(f"{least} to {options.steps} steps", task.done, cure, tensor="done")
+    if task.planned is not None and not 0 <= task.planned <= options.steps:
+        raise OptionError(f"{task.planned} steps or more, as before", options.steps, "pass as many", tensor="steps")
+    if task.done and task.start is None and task.reached is None:
+        raise OptionError(f"the picture that {task.done} steps led to", "none", "pass it", tensor="start")
 
 
 def _check_layers(option: str, layers: object) -> None:
