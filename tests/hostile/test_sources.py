@@ -1,4 +1,4 @@
-"""Other programs' weights, whatever their file: what is in their tensors and which are there, cases 53 to 78."""
+"""Other programs' weights, whatever their file: what is in them and what is missing, cases 53 to 78, and 120."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from tests.conftest import random_arrays, run
 from tests.hostile.cases import VGG11, Array, Cases, Prepared, packing, state
+from tests.packed import joined, split
 from vggquant.files.layouts import tensor_names, write_layout
 
 CASES = Cases()
@@ -85,6 +86,24 @@ def a_shard_index(folder: Path) -> Prepared:
     index = {"metadata": {}, "weight_map": {"features.0.weight": "../../etc/passwd"}}
     (folder / "x.safetensors.index.json").write_text(json.dumps(index))
     return packing(folder / "x.safetensors.index.json"), 'beginning b.{"metadata'
+
+
+def attributed(name: str, text: str) -> None:
+    """A case of weights that name their authors in such a text."""
+
+    def made(folder: Path) -> Prepared:
+        written = safetensors.numpy.save(state(), {"attribution": "?"})
+        header, body = split(written)
+        (folder / "x.safetensors").write_bytes(joined(header.replace(b'"?"', json.dumps(text).encode()), body))
+        return packing(folder / "x.safetensors"), "attribution: expected a text of 1 to 32768 characters|header"
+
+    CASES.add(120, f"authors in {name}", made)
+
+
+attributed("no UTF-8", "half a character: \ud800")
+attributed("over 1 MiB", "x" * (2**20 + 1))
+attributed("300,000 letters", "é" * 150_000)
+attributed("40,000 letters", "é" * 40_000)
 
 
 @pytest.mark.parametrize("name", CASES.names)

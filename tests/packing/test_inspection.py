@@ -82,7 +82,7 @@ def test_a_damaged_source_is_named_with_its_layer(tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{damaged}: conv1_1: expected codes below 7, the codebook's size, got 7")
     with pytest.raises(ContainerError) as caught:
         verify(damaged)
-    assert str(caught.value).startswith(f"{damaged}: conv1_1: expected codes below 7, got 7")
+    assert str(caught.value).startswith(f"{damaged}: conv1_1: expected codes below 7, the codebook's size, got 7")
 
 
 def test_weights_of_another_network_are_refused_with_those_to_name(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from vggquant.codec.bitstream import MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes, planes_size
+from vggquant.codec.bitstream import MAX_BITS, MIN_BITS, Coding, planes_size
 from vggquant.codec.palette import (
     PalettizedTensor,
     dequantize,
     energies,
     palettize,
     palettize_together,
+    recoded,
     sqnr_from_energies,
 )
 from vggquant.errors import located
@@ -148,9 +149,9 @@ def _palettize_group(weights: Weights, names: Sequence[str], bits: int, coding: 
     for name in kept:
         with located(tensor=layer_of(name)):
             tensor = weights.palettized[name]
-            codes = encode_codes(decode_codes(tensor.codes), bits, coding)
             shared = sum(weights.palettized[other].codebook is tensor.codebook for other in kept) > 1
-            found[name] = Candidate(replace(tensor, codes=codes), 0.0, weights.sqnr_db.get(name), shared)
+            copied = recoded(tensor, coding, trim=not shared)
+            found[name] = Candidate(copied, 0.0, weights.sqnr_db.get(name), shared)
     arrays = {}
     for name in names:
         if name not in kept:
