@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +32,7 @@ from vggquant.files.safetensors import (
 from vggquant.files.weights import Floats, Weights
 from vggquant.networks.network import Network, layer_of
 from vggquant.networks.vgg import as_vgg
+from vggquant.threads import map_in_threads
 
 KEY = "vggquant"  # the metadata key that marks a packed file
 
@@ -178,9 +178,7 @@ def _check(parsed: Parsed, threads: int) -> Weights:
         with located(tensor=section.name):
             check_section(section, parsed.weights)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(check, parsed.sections):
-            pass
+    map_in_threads(check, parsed.sections, threads)
     return parsed.weights
 
 
@@ -199,7 +197,7 @@ def check_section(section: Section, weights: Weights) -> None:
 def _check_palettized(name: str, tensor: PalettizedTensor) -> None:
     codebook, scale = tensor.codebook, tensor.scale
     _require_finite(f"{name}.codebook", codebook)
-    if not (np.diff(codebook) > 0).all():
+    if not (codebook[1:] > codebook[:-1]).all():
         raise ContainerError("ascending centroids", "another order", DAMAGED, tensor=f"{name}.codebook")
     if scale is not None:
         _require_finite(f"{name}.scale", scale)
