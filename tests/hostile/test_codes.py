@@ -1,4 +1,4 @@
-"""Codes, codebooks and scales of a packed file, cases 36 to 52 and 121."""
+"""Codes, codebooks and scales of a packed file, cases 36 to 52, 121 and 123."""
 
 from __future__ import annotations
 
@@ -98,6 +98,21 @@ CASES.packed(52, "a huffman stream that expands too far", with_stream(deflated(1
 
 
 CASES.packed(51, "an unaligned codebook", unaligned(), None)
+
+
+HUGE = np.float32(3e38)
+CASES.packed(
+    123,
+    "centroids further apart than float32 reaches",
+    rebuilt(weight_codebook=np.linspace(-1, 1, 8, dtype=np.float32) * HUGE),
+    None,
+)
+CASES.packed(
+    123,
+    "such centroids in the wrong order",
+    rebuilt(weight_codebook=np.array([-HUGE, HUGE, -HUGE, *range(5)], np.float32)),
+    "ascending",
+)
 
 
 @CASES.case(121)
