@@ -99,7 +99,7 @@ CASES.source(
 @CASES.case(123)
 def a_batch_normalisation_that_overflows(folder: Path) -> Prepared:
     arrays = write_layout(random_arrays(VGG11, upto=UPTO), "torchvision", VGG11)
-    made = {}
+    made: dict[str, Array] = {}
     for index, place in enumerate((0, 4)):
         names = [name for name in arrays if name.startswith(("features.0.", "features.3.")[index])]
         made |= {f"features.{place}.{name.rpartition('.')[2]}": arrays[name] for name in names}

@@ -44,7 +44,7 @@ def require_matplotlib() -> None:
 
 
 @contextlib.contextmanager
-def _settings(**changed: str) -> Iterator[None]:
+def _settings(changed: Any = ()) -> Iterator[None]:
     """Draw with matplotlib's own settings, and some that are changed, not those of a `matplotlibrc`.
 
     Raises:
@@ -104,7 +104,7 @@ def error_plot(files: list[Measured], packed: tuple[str, ...]) -> str:
     """
     # the same study makes the same bytes: no random names, and text as text
     settings = {"svg.fonttype": "none", "svg.hashsalt": "vggquant", **dict.fromkeys(INKED, INK)}
-    with _settings(**settings):
+    with _settings(settings):
         figure = _figure(8, 4.2)
         axes = figure.add_subplot()
         _draw_points(axes, files, packed)
