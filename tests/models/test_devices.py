@@ -33,7 +33,7 @@ def test_other_devices_are_refused_in_one_line(device: str) -> None:
 
 @pytest.mark.parametrize("device", [f"cuda:{'9' * 5000}", 10**30], ids=["text", "number"])
 def test_a_device_of_many_digits_is_refused_in_one_line(device: Any) -> None:
-    with pytest.raises(OptionError, match="^device: expected a device that torch has here, got ") as caught:
+    with pytest.raises(OptionError, match=r"^device: expected a device that torch has here, got ") as caught:
         require_device(device)
     assert len(str(caught.value)) < 1000
 
