@@ -2,7 +2,8 @@
 
 VGG-19 in float32, 80 MB, is read from a `.pth` beside torch.load, and from an `.h5` beside h5py; that all read the same
 numbers is checked first. Readers run in turn for several rounds, in one process. Timed is a whole reading, file and
-elements included. What a child process costs to start is timed in a process of its own.
+elements included. The first readings of new processes are timed as well, after their imports: memory is touched for the first
+time there, and an HDF5 file waits for a child process to start.
 """
 
 from __future__ import annotations
@@ -27,21 +28,13 @@ from vggquant.files.disk import read_file
 from vggquant.files.hdf5_files import read_h5
 from vggquant.files.torch_files import read_torch
 
-ROUNDS = 15
+ROUNDS, FRESH_ROUNDS = 15, 5
 Arrays = dict[str, npt.NDArray[np.float32]]
 
-# the first reading of a process, and the second, in seconds
 FRESH = """
-import sys, time
-from vggquant.files.disk import read_file
-from vggquant.files.hdf5_files import read_h5
-times = []
-for _ in range(2):
-    began = time.perf_counter()
-    for tensor in read_h5(read_file(sys.argv[1])).tensors.values():
-        tensor.read()
-    times.append(time.perf_counter() - began)
-print(*times)
+import sys
+from bench import importers
+print(importers.seconds(importers.READERS[sys.argv[1]], sys.argv[2]))
 """
 
 
@@ -70,17 +63,42 @@ def their_h5(path: Path) -> Arrays:
     return found
 
 
-def measure(readers: Mapping[str, Callable[[], Arrays]]) -> dict[str, list[float]]:
+READERS: dict[str, Callable[[Path], Arrays]] = {
+    "pth": our_torch,
+    "torch.load": their_torch,
+    "h5": our_h5,
+    "h5py": their_h5,
+}
+PAIRS = (("pth", "torch.load"), ("h5", "h5py"))
+
+
+def seconds(reader: Callable[[Path], Arrays], path: Path) -> float:
+    """Time one reading."""
+    began = time.perf_counter()
+    found = reader(path)
+    taken = time.perf_counter() - began
+    del found
+    return taken
+
+
+def measure(files: Mapping[str, Path]) -> dict[str, list[float]]:
     """Seconds of each reader, in turn, after one round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in readers}
+    times: dict[str, list[float]] = {name: [] for name in READERS}
     for number in range(ROUNDS + 1):
-        for name, reader in readers.items():
-            began = time.perf_counter()
-            found = reader()
-            taken = time.perf_counter() - began
-            del found
+        for name, reader in READERS.items():
+            taken = seconds(reader, files[name])
             if number:
                 times[name].append(taken)
+    return times
+
+
+def measure_fresh(files: Mapping[str, Path]) -> dict[str, list[float]]:
+    """Seconds of each reader's first reading in a process, in turn."""
+    times: dict[str, list[float]] = {name: [] for name in READERS}
+    for _ in range(FRESH_ROUNDS):
+        for name in READERS:
+            command = [sys.executable, "-c", FRESH, name, str(files[name])]
+            times[name].append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
     return times
 
 
@@ -100,23 +118,15 @@ def main() -> None:
         unpack("vgg19", h5)
         require_equal(our_torch(pth), their_torch(pth))
         require_equal(our_h5(h5), their_h5(h5))
-        times = measure(
-            {
-                "pth": lambda: our_torch(pth),
-                "torch.load": lambda: their_torch(pth),
-                "h5": lambda: our_h5(h5),
-                "h5py": lambda: their_h5(h5),
+        files = {"pth": pth, "torch.load": pth, "h5": h5, "h5py": h5}
+        for when, times in (("warm", measure(files)), ("first", measure_fresh(files))):
+            medians = {name: statistics.median(values) for name, values in times.items()}
+            result[when] = {
+                "seconds": {name: {"median": medians[name], "minimum": min(times[name])} for name in READERS},
+                "ratios": {ours: medians[ours] / medians[theirs] for ours, theirs in PAIRS},
             }
-        )
-        fresh = subprocess.run([sys.executable, "-c", FRESH, h5], capture_output=True, text=True, check=True).stdout
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    first, second = map(float, fresh.split())
-    result["seconds"] = {name: {"median": medians[name], "minimum": min(values)} for name, values in times.items()}
-    result["ratios"] = {"pth": medians["pth"] / medians["torch.load"], "h5": medians["h5"] / medians["h5py"]}
-    result["start_of_a_child_s"] = first - second
-    for name, ratio in result["ratios"].items():
-        print(f".{name}: {1000 * medians[name]:.1f} ms, {ratio:.2f} of its library's")
-    print(f"start of a child process: {1000 * (first - second):.0f} ms")
+            for ours, theirs in PAIRS:
+                print(f"{when}: {ours} {1000 * medians[ours]:.0f} ms, {theirs} {1000 * medians[theirs]:.0f} ms")
     save("importers", result)
 
 

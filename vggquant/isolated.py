@@ -279,8 +279,11 @@ def serve() -> None:
     with contextlib.suppress(EOFError):
         while True:
             request = _read(requests, 2**20)
-            data = _Remote(requests, answers, request["size"]) if request["lazily"] else requests.read(request["size"])
-            if not request["lazily"] and len(data) < request["size"]:
+            if request["lazily"]:
+                _answer(request, _Remote(requests, answers, request["size"]), answers)
+                continue
+            data = requests.read(request["size"])
+            if len(data) < request["size"]:
                 break
             _answer(request, data, answers)
             del data
