@@ -2,8 +2,8 @@
 
 VGG-19 in float32, 80 MB, is read from a `.pth` beside torch.load, and from an `.h5` beside h5py; that all read the same
 numbers is checked first. Readers run in turn for several rounds, in one process. Timed is a whole reading, file and
-elements included. The first readings of new processes are timed as well, after their imports: memory is touched for the first
-time there, and an HDF5 file waits for a child process to start.
+elements included. First readings of new processes are timed as well, after their imports: memory is touched for the
+first time there, and an HDF5 file waits for a child process to start.
 """
 
 from __future__ import annotations
