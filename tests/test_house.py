@@ -16,11 +16,11 @@ PACKAGE = Path(vggquant.__file__).parent
 
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "": (("errors", "lazy_imports"), ("progress", "wording", "isolated")),
+    "": (("errors", "lazy_imports"), ("progress", "wording", "isolated", "threads")),
     "networks": (("network",), ("vgg",), ("families",)),
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
-        ("disk", "known_files"),
+        ("disk", "known_files", "scratch"),
         ("safetensors", "weights", "torch_archives", "torch_pickles"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),

@@ -34,6 +34,18 @@ def test_values_and_arrays_come_back_and_the_child_is_kept() -> None:
     assert second.arrays["reversed"].size == 0
 
 
+@pytest.mark.parametrize("size", [5, 65_536, 300_000])
+def test_a_file_may_be_read_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(97, 102)) * (size // 5)
+    for executable in (sys.executable, ""):
+        monkeypatch.setattr(sys, "executable", executable)
+        answer = read_isolated("tests.readers:looks", data, {}, LIMITS, lazily=True)
+        assert answer.values == {"size": len(data), "end": "abcde"}
+        assert answer.arrays["whole"].tobytes() == data
+    monkeypatch.undo()
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
+
+
 def test_a_refusal_is_raised_here() -> None:
     child = ask("sound").values["pid"]
     with pytest.raises(SourceError, match=r"^x: expected something else, got b'12345'; get it again$"):

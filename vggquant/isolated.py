@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import io
 import json
 import math
 import os
@@ -41,6 +42,7 @@ START = 20.0  # seconds on the clock until a child is ready
 _ERRORS: dict[str, type[VggQuantError]] = {kind.__name__: kind for kind in (PictureError, SourceError)}
 _TYPES = frozenset({"|u1", "<f2", "<f4", "<f8", ">f2", ">f4", ">f8"})  # of arrays that are handed back
 _PIPE = 2**20  # bytes that a pipe to a child holds
+_PIECE = 2**16  # bytes of a file handed over at once, where it is read lazily
 _NO_MEMORY = 97  # the exit code of a child that has none left
 _LENGTH = struct.Struct("<Q")
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vggquant.isolated import serve; serve()"
@@ -76,7 +78,9 @@ class OverrunError(Exception):
     """A reader crashed, or took more time or memory than it may; ``str()`` says which."""
 
 
-def read_isolated(reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits) -> Answer:
+def read_isolated(
+    reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits, *, lazily: bool = False
+) -> Answer:
     """Have a file read by a child process, which is kept for the next one.
 
     Args:
@@ -85,15 +89,17 @@ def read_isolated(reader: str, data: bytes | memoryview, arguments: Mapping[str,
         data: The file.
         arguments: Anything that JSON holds.
         limits: What the reading may take.
+        lazily: Whether the function takes an open file instead of the bytes, of which only what it reads is handed
+            over.
 
     Raises:
         VggQuantError: What the reader raised.
         OverrunError: The child died or overran its limits.
     """
     if not sys.executable or getattr(sys, "frozen", False):  # there is no interpreter to start
-        answer: Answer = _function(reader)(bytes(data), **arguments)
+        answer: Answer = _function(reader)(io.BytesIO(data) if lazily else bytes(data), **arguments)
         return answer
-    return _CHILDREN.of_this_process().ask(reader, data, arguments, limits)
+    return _CHILDREN.of_this_process().ask(reader, data, arguments, limits, lazily)
 
 
 class _Child:
@@ -103,10 +109,12 @@ class _Child:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits) -> Answer:
+    def ask(
+        self, reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits, lazily: bool
+    ) -> Answer:
         """Hand over a file and wait for the answer; whatever goes wrong ends the child."""
         view = memoryview(data).cast("B")
-        request = {"reader": reader, "arguments": arguments, "size": len(view)}
+        request = {"reader": reader, "arguments": arguments, "size": len(view), "lazily": lazily}
         with self.lock:
             try:
                 process = self._started()
@@ -115,9 +123,9 @@ class _Child:
                 with _deadline(process, WALL * limits.seconds) as overdue:
                     try:
                         _write(process.stdin, {**request, "memory": limits.memory, "seconds": limits.seconds})
-                        process.stdin.write(view)
+                        process.stdin.write(view[:0] if lazily else view)
                         process.stdin.flush()
-                        return _received(process.stdout, limits)
+                        return _received(process, view, limits)
                     except (OSError, EOFError, KeyError, TypeError, ValueError):
                         self.close()
                         raise OverrunError(_reason(process, overdue())) from None
@@ -229,9 +237,17 @@ def _exactly(pipe: IO[bytes], size: int) -> Array:
     return found
 
 
-def _received(pipe: IO[bytes], limits: Limits) -> Answer:
+def _received(process: subprocess.Popen[bytes], data: memoryview, limits: Limits) -> Answer:
     """The answer of a child, of which nothing is believed that does not fit its form."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pipe = process.stdout
     message = _read(pipe, limits.memory)
+    while "wanted" in message:
+        begin, end = message["wanted"]
+        process.stdin.write(data[begin:end])
+        process.stdin.flush()
+        message = _read(pipe, limits.memory)
     if "error" in message:
         fields = message["fields"]
         raise _ERRORS[message["error"]](fields["expected"], fields["got"], fields["cure"], tensor=fields["tensor"])
@@ -263,6 +279,9 @@ def serve() -> None:
     with contextlib.suppress(EOFError):
         while True:
             request = _read(requests, 2**20)
+            if request["lazily"]:
+                _answer(request, _Remote(requests, answers, request["size"]), answers)
+                continue
             data = requests.read(request["size"])
             if len(data) < request["size"]:
                 break
@@ -270,7 +289,47 @@ def serve() -> None:
             del data
 
 
-def _answer(request: Mapping[str, Any], data: bytes, pipe: IO[bytes]) -> None:
+class _Remote(io.RawIOBase):
+    """A file that the parent has; pieces of it are asked for when they are read."""
+
+    def __init__(self, requests: IO[bytes], answers: IO[bytes], size: int) -> None:
+        self.requests, self.answers, self.size = requests, answers, size
+        self.place = 0
+        self.pieces: dict[int, bytes] = {}  # by their numbers, all of them as they are needed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the file goes."""
+        view = memoryview(buffer).cast("B")
+        begin, end = self.place, min(self.place + len(view), self.size)
+        while self.place < end:
+            number, within = divmod(self.place, _PIECE)
+            if number not in self.pieces:
+                self.pieces[number] = self._ask(number * _PIECE, min((number + 1) * _PIECE, self.size))
+            part = self.pieces[number][within : within + end - self.place]
+            view[self.place - begin : self.place - begin + len(part)] = part
+            self.place += len(part)
+        return max(0, self.place - begin)
+
+    def _ask(self, begin: int, end: int) -> bytes:
+        _write(self.answers, {"wanted": [begin, end]})
+        self.answers.flush()
+        piece = self.requests.read(end - begin)
+        if len(piece) < end - begin:  # the parent is gone
+            os._exit(0)
+        return piece
+
+
+def _answer(request: Mapping[str, Any], data: bytes | _Remote, pipe: IO[bytes]) -> None:
     try:
         function = _function(request["reader"])
         with _limited(request["memory"], request["seconds"]):

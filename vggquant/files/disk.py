@@ -206,23 +206,32 @@ def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = (
             raise StorageError("a new file", "one that exists", "choose another name or pass `force=True`", path=path)
 
 
-def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) -> int:
+def write_file(
+    path: PathLike,
+    chunks: Iterable[Chunk],
+    *,
+    force: bool = False,
+    reader: Callable[[Bytes], object] | None = None,
+) -> int:
     """Write a file atomically: whatever happens, `path` holds either the old file or the whole new one.
 
-    The bytes are written to a temporary file in the same folder, which is flushed to disk and renamed. Then the folder
-    is flushed. An existing file keeps its mode, and a symbolic link is followed rather than replaced. Temporary files
-    that killed writers left in the folder are removed.
+    The bytes are written to a temporary file in the same folder, which is flushed to disk, read back and renamed. Then
+    the folder is flushed. An existing file keeps its mode, and a symbolic link is followed rather than replaced.
+    Temporary files that killed writers left in the folder are removed.
 
     Args:
         path: Where the file goes.
         chunks: The bytes, one chunk after the other.
         force: Whether an existing file may be replaced.
+        reader: Reads what was written, and raises a `VggQuantError` if that is no sound file; by default, nothing is
+            read back.
 
     Returns:
         Number of bytes written.
 
     Raises:
-        StorageError: `check_output` refuses the path, or the system refused a write; then the old file is intact.
+        StorageError: `check_output` refuses the path, the system refused a write, or `reader` refused what it read;
+            then the old file is intact.
     """
     check_output(path, force=force)
     target = Path(os.path.realpath(path))
@@ -240,6 +249,8 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
                         view = view[file.write(view) :]
                 size = file.tell()
                 os.fsync(file.fileno())
+                if reader is not None:
+                    _read_back(temporary, path, reader)
                 if fcntl is not None:  # while the file is locked, so that no other writer removes it
                     _put_in_place(temporary, target, force=force)
             if fcntl is None:  # Windows cannot rename an open file
@@ -250,6 +261,18 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
             raise
         _sync_folder(target.parent)
     return size
+
+
+def _read_back(temporary: Path, path: PathLike, reader: Callable[[Bytes], object]) -> None:
+    """Refuse to put a file in place that its own reader refuses."""
+    data = read_file(temporary)
+    try:
+        reader(data)
+    except VggQuantError as error:
+        cure = "check the disk and the memory of this machine, and try again"
+        raise StorageError(
+            f"{error.expected} to be read back", error.got, cure, path=path, tensor=error.tensor
+        ) from None
 
 
 def _lock(file: io.FileIO) -> bool:
