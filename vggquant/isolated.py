@@ -43,6 +43,7 @@ _TYPES = frozenset({"|u1", "<f2", "<f4", "<f8", ">f2", ">f4", ">f8"})  # of arra
 _PIPE = 2**20  # bytes that a pipe to a child holds
 _NO_MEMORY = 97  # the exit code of a child that has none left
 _LENGTH = struct.Struct("<Q")
+_SERVING = threading.Event()  # set in a child
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vggquant.isolated import serve; serve()"
 
 
@@ -258,6 +259,7 @@ def serve() -> None:
     with open(os.devnull, "r+b") as nothing:  # what libraries print goes nowhere
         os.dup2(nothing.fileno(), 0)
         os.dup2(nothing.fileno(), 1)
+    _SERVING.set()
     answers.write(b"!")
     answers.flush()
     with contextlib.suppress(EOFError):
@@ -273,7 +275,7 @@ def serve() -> None:
 def _answer(request: Mapping[str, Any], data: bytes, pipe: IO[bytes]) -> None:
     try:
         function = _function(request["reader"])
-        with _limited(request["memory"], request["seconds"]):
+        with _limited(Limits(request["memory"], request["seconds"])):
             found = function(data, **request["arguments"])
             arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
     except VggQuantError as error:
@@ -296,18 +298,28 @@ def _function(reader: str) -> Callable[..., Answer]:
 
 
 @contextlib.contextmanager
-def _limited(memory: int, seconds: float) -> Iterator[None]:
+def _limited(limits: Limits) -> Iterator[None]:
     """Keep what runs here within limits: beyond them, memory cannot be had, and the process ends."""
     if resource is None:
         yield
         return
-    with contextlib.suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    _limit(limits)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def limit_anew(limits: Limits) -> None:
+    """Set other limits for the rest of a reading, once its reader knows more; nothing outside of a child process."""
+    if resource is not None and _SERVING.is_set():
+        _limit(limits)
+
+
+def _limit(limits: Limits) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory, resource.RLIM_INFINITY))
+    signal.setitimer(signal.ITIMER_PROF, limits.seconds)
