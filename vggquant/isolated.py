@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,6 @@ _TYPES = frozenset({"|u1", "<f2", "<f4", "<f8", ">f2", ">f4", ">f8"})  # of arra
 _PIPE = 2**20  # bytes that a pipe to a child holds
 _NO_MEMORY = 97  # the exit code of a child that has none left
 _LENGTH = struct.Struct("<Q")
-_SERVING = threading.Event()  # set in a child
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vggquant.isolated import serve; serve()"
 
 
@@ -259,7 +259,6 @@ def serve() -> None:
     with open(os.devnull, "r+b") as nothing:  # what libraries print goes nowhere
         os.dup2(nothing.fileno(), 0)
         os.dup2(nothing.fileno(), 1)
-    _SERVING.set()
     answers.write(b"!")
     answers.flush()
     with contextlib.suppress(EOFError):
@@ -297,29 +296,38 @@ def _function(reader: str) -> Callable[..., Answer]:
     return function
 
 
+class _Reading:
+    """The reading that runs here, if one does: the processor time at which it began."""
+
+    began: float | None = None
+
+
 @contextlib.contextmanager
 def _limited(limits: Limits) -> Iterator[None]:
     """Keep what runs here within limits: beyond them, memory cannot be had, and the process ends."""
     if resource is None:
         yield
         return
-    _limit(limits)
+    _Reading.began = time.process_time()
+    limit_anew(limits)
     try:
         yield
     finally:
+        _Reading.began = None
         signal.setitimer(signal.ITIMER_PROF, 0)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def limit_anew(limits: Limits) -> None:
-    """Set other limits for the rest of a reading, once its reader knows more; nothing outside of a child process."""
-    if resource is not None and _SERVING.is_set():
-        _limit(limits)
+    """Set other limits for the reading that runs here, once it is known how much it may take.
 
-
-def _limit(limits: Limits) -> None:
+    Memory counts from now on, and time from when the reading began. Outside of a child process there are no limits.
+    """
+    if _Reading.began is None:
+        return
     with contextlib.suppress(OSError, ValueError):
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, limits.seconds)
+    left = _Reading.began + limits.seconds - time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, max(left, 1e-3))

@@ -7,6 +7,7 @@ BMP and AVIF have none: there, damage that still decodes cannot be told. Decodin
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import struct
 import zlib
@@ -19,7 +20,7 @@ MAX_PROFILE = 2**20  # bytes of a colour profile, which is also as much as Pillo
 MAX_TEXT = 2**22  # bytes of all texts in a PNG
 PNG = b"\x89PNG\r\n\x1a\n"
 
-_PLAIN_PIXELS, _PLAIN_BYTES = 2**20, 2**22
+_PLAIN_PIXELS, _PLAIN_BYTES, _PLAIN_CHUNKS = 2**20, 2**22, 2**10
 _PLAIN = frozenset(b"IHDR PLTE tRNS IDAT IEND iCCP sRGB gAMA cHRM sBIT bKGD pHYs tIME tEXt iTXt".split())
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _HEADER = struct.Struct(">8sI4sIIBBBBB")  # signature, and chunk IHDR with its length and type
@@ -74,10 +75,12 @@ def is_plain_png(data: memoryview) -> bool:
         return False
     try:
         width, height, *_, interlaced = _png_header(data)
-        kinds = {kind if kind != b"iTXt" or not _is_compressed(body) else b"zTXt" for kind, body, _ in _chunks(data)}
+        chunks = list(itertools.islice(_chunks(data), _PLAIN_CHUNKS + 1))
     except PictureError:
         return False
-    return not interlaced and 0 < width * height <= _PLAIN_PIXELS and kinds <= _PLAIN
+    if interlaced or width * height > _PLAIN_PIXELS or len(chunks) > _PLAIN_CHUNKS:
+        return False
+    return all(kind in _PLAIN and not (kind == b"iTXt" and _is_compressed(body)) for kind, body, _ in chunks)
 
 
 def check_png(data: bytes | memoryview) -> None:

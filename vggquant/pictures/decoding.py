@@ -24,7 +24,7 @@ MAX_PIXELS = 50_000_000
 SETTINGS_KEY = "vggquant"  # names our text among the texts of a PNG
 
 _MEMORY, _PIXEL_MEMORY, _WANTED_MEMORY, _FILE_MEMORY = 3 * 2**25, 24, 12, 4  # bytes: at least, per pixel, per byte
-_SECONDS, _PIXELS_A_SECOND, _BYTES_A_SECOND = 1.5, 8e6, 40e6
+_SECONDS, _PIXELS_A_SECOND, _BYTES_A_SECOND = 1.5, 6e6, 40e6
 _DEFLATE = (8, 32946)  # in TIFF's tag Compression
 _COMPRESSION, _FILL_ORDER, _STRIPS, _TILES = 259, 266, (273, 279), (324, 325)
 _AVIF = b"ftyp"  # from the fifth byte
