@@ -27,7 +27,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.errors import PictureError, SourceError, VggQuantError
+from vggquant.errors import PictureError, SourceError, StorageError, VggQuantError
 
 try:
     import fcntl
@@ -89,6 +89,7 @@ def read_isolated(reader: str, data: bytes | memoryview, arguments: Mapping[str,
 
     Raises:
         VggQuantError: What the reader raised.
+        StorageError: There can be no child process.
         OverrunError: The child died or overran its limits.
     """
     if not sys.executable or getattr(sys, "frozen", False):  # there is no interpreter to start
@@ -132,14 +133,17 @@ class _Child:
         """The child, started anew if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.close()
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # where libraries print
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # so that Ctrl-C is left to this process
-            )
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,  # where libraries print
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                    start_new_session=True,  # so that Ctrl-C is left to this process
+                )
+            except OSError as error:  # of memory or processes there are no more
+                raise _unready(error.strerror or "none") from None
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             with contextlib.suppress(OSError, AttributeError):  # Linux alone has larger pipes
@@ -147,7 +151,7 @@ class _Child:
             with _deadline(self.process, START):
                 if not self.process.stdout.read(1):
                     self.close()
-                    raise OverrunError("a reader that does not start")
+                    raise _unready("one that does not start")
         return self.process
 
     def close(self) -> None:
@@ -190,11 +194,16 @@ def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Call
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no more threads: only the limit on processor time holds
+        timer.start()
     try:
         yield over.is_set
     finally:
         timer.cancel()
+
+
+def _unready(got: str) -> StorageError:
+    return StorageError("a child process to read in", got, "free memory, or raise the limit of processes")
 
 
 def _reason(process: subprocess.Popen[bytes], overdue: bool) -> str:
@@ -330,4 +339,6 @@ def limit_anew(limits: Limits) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory, resource.RLIM_INFINITY))
     left = _Reading.began + limits.seconds - time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, max(left, 1e-3))
+    if left <= 0:
+        signal.raise_signal(signal.SIGPROF)
+    signal.setitimer(signal.ITIMER_PROF, left)
