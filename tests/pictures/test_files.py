@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, features
 
+from tests.forged_pictures import GRADIENT, encoded
 from vggquant.errors import PictureError, StorageError
 from vggquant.pictures import decoding
 from vggquant.pictures.files import Picture, check_ending, read_mask, read_picture, write_picture
@@ -144,6 +146,15 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with pytest.raises(PictureError, match=r"at most 1000 pixels, got 60 × 30"):
         read_picture(tmp_path / "x.png")
+
+
+def test_what_claims_too_many_pixels_is_to_be_reduced(tmp_path: Path) -> None:
+    data = bytearray(encoded(GRADIENT, "GIF"))
+    for width, got in ((10_000, "10000 × 5001"), (60_000, "far more")):
+        data[6:10] = struct.pack("<HH", width, 5_001)
+        (tmp_path / "x.gif").write_bytes(data)
+        with pytest.raises(PictureError, match=f"at most 50000000 pixels, got {got}; reduce it first"):
+            read_picture(tmp_path / "x.gif")
 
 
 def test_the_size_is_height_and_width() -> None:

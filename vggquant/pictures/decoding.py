@@ -31,16 +31,16 @@ _AVIF = b"ftyp"  # from the fifth byte
 _TO_8_BITS = ((np.arange(2**16) + 128) // 257).astype(np.uint8)  # rounded
 
 
-def limits(bytes_: int, pixels: int = MAX_PIXELS, wanted: int = MAX_PIXELS) -> Limits:
+def limits(size: int, pixels: int = MAX_PIXELS, wanted: int = MAX_PIXELS) -> Limits:
     """What the decoding of a file may take.
 
     Args:
-        bytes_: Its size.
+        size: Of the file, in bytes.
         pixels: How many it holds.
         wanted: How many are to be made of them.
     """
-    memory = _MEMORY + _FILE_MEMORY * bytes_ + _PIXEL_MEMORY * pixels + _WANTED_MEMORY * wanted
-    return Limits(memory, _SECONDS + bytes_ / _BYTES_A_SECOND + (pixels + wanted) / _PIXELS_A_SECOND)
+    memory = _MEMORY + _FILE_MEMORY * size + _PIXEL_MEMORY * pixels + _WANTED_MEMORY * wanted
+    return Limits(memory, _SECONDS + size / _BYTES_A_SECOND + (pixels + wanted) / _PIXELS_A_SECOND)
 
 
 def read_here(data: bytes, longest: int | None, pixels: int | None, most: int | None) -> Answer:
@@ -73,8 +73,8 @@ def read_here(data: bytes, longest: int | None, pixels: int | None, most: int | 
             _expect(data, png_size(data), 0)
             check_png(data)
         image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
-        size = _wanted(image.size, longest, pixels, most)
-        _expect(data, image.size, math.prod(size))
+        _expect(data, image.size, 0)
+        _expect(data, image.size, math.prod(_wanted(image.size, longest, pixels, most)))
         _check(image, data)
         animated = bool(getattr(image, "is_animated", False))  # counting frames may take for ever
         _turn_upright(image)
