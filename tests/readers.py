@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from vggquant.errors import SourceError
-from vggquant.isolated import Answer
+from vggquant.isolated import Answer, Limits, limit_anew
 
 
 def sound(data: bytes, **arguments: Any) -> Answer:
@@ -50,6 +50,16 @@ def crashes(data: bytes) -> Answer:
 
 def hoards(data: bytes) -> Answer:
     return Answer({}, {"ones": np.ones(2**29)})
+
+
+def needs_memory(data: bytes, memory: int) -> Answer:
+    limit_anew(Limits(memory, 1))
+    return Answer({}, {"ones": np.ones(2**24, np.uint8)})
+
+
+def loops_anew(data: bytes) -> Answer:
+    while True:  # each time with as much time, but from when the reading began
+        limit_anew(Limits(2**28, 0.3))
 
 
 def hands_back_too_much(data: bytes) -> Answer:

@@ -30,6 +30,13 @@ def test_mutants_of_keras_files_end_behind_the_wall() -> None:
     assert ends["read"] > 50
 
 
+def test_mutants_of_pictures_are_refused_or_read() -> None:
+    ends = fuzz.try_range("pictures", 0, range(1_000), keep=False)
+    assert not ends["wrong"]
+    assert ends["refused"] > 300
+    assert ends["read"] > 300
+
+
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_a_mutant_is_the_same_every_time(kind: str) -> None:
     mutant = fuzz.module_of(kind).mutant

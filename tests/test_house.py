@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("convolutions",),
         ("sources",),
     ),
-    "pictures": (("generated", "colors"), ("files",)),
+    "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",)),
     "models": (("devices", "gradients", "features", "half", "preprocessing", "frozen"), ("vgg",), ("load",)),
     "packing": (("budget", "widths", "inspection"), ("quantizing", "unpacker"), ("packer",)),
     "style": (

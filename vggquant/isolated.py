@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.errors import PictureError, SourceError, VggQuantError
+from vggquant.errors import PictureError, SourceError, StorageError, VggQuantError
 
 try:
     import fcntl
@@ -94,6 +95,7 @@ def read_isolated(
 
     Raises:
         VggQuantError: What the reader raised.
+        StorageError: There can be no child process.
         OverrunError: The child died or overran its limits.
     """
     if not sys.executable or getattr(sys, "frozen", False):  # there is no interpreter to start
@@ -139,14 +141,17 @@ class _Child:
         """The child, started anew if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.close()
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # where libraries print
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # so that Ctrl-C is left to this process
-            )
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,  # where libraries print
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                    start_new_session=True,  # so that Ctrl-C is left to this process
+                )
+            except OSError as error:  # of memory or processes there are no more
+                raise _unready(error.strerror or "none") from None
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             with contextlib.suppress(OSError, AttributeError):  # Linux alone has larger pipes
@@ -154,7 +159,7 @@ class _Child:
             with _deadline(self.process, START):
                 if not self.process.stdout.read(1):
                     self.close()
-                    raise OverrunError("a reader that does not start")
+                    raise _unready("one that does not start")
         return self.process
 
     def close(self) -> None:
@@ -197,11 +202,16 @@ def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Call
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no more threads: only the limit on processor time holds
+        timer.start()
     try:
         yield over.is_set
     finally:
         timer.cancel()
+
+
+def _unready(got: str) -> StorageError:
+    return StorageError("a child process to read in", got, "free memory, or raise the limit of processes")
 
 
 def _reason(process: subprocess.Popen[bytes], overdue: bool) -> str:
@@ -332,7 +342,7 @@ class _Remote(io.RawIOBase):
 def _answer(request: Mapping[str, Any], data: bytes | _Remote, pipe: IO[bytes]) -> None:
     try:
         function = _function(request["reader"])
-        with _limited(request["memory"], request["seconds"]):
+        with _limited(Limits(request["memory"], request["seconds"])):
             found = function(data, **request["arguments"])
             arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
     except VggQuantError as error:
@@ -354,19 +364,40 @@ def _function(reader: str) -> Callable[..., Answer]:
     return function
 
 
+class _Reading:
+    """The reading that runs here, if one does: the processor time at which it began."""
+
+    began: float | None = None
+
+
 @contextlib.contextmanager
-def _limited(memory: int, seconds: float) -> Iterator[None]:
+def _limited(limits: Limits) -> Iterator[None]:
     """Keep what runs here within limits: beyond them, memory cannot be had, and the process ends."""
     if resource is None:
         yield
         return
-    with contextlib.suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    _Reading.began = time.process_time()
+    limit_anew(limits)
     try:
         yield
     finally:
+        _Reading.began = None
         signal.setitimer(signal.ITIMER_PROF, 0)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def limit_anew(limits: Limits) -> None:
+    """Set other limits for the reading that runs here, once it is known how much it may take.
+
+    Memory counts from now on, and time from when the reading began. Outside of a child process there are no limits.
+    """
+    if _Reading.began is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory, resource.RLIM_INFINITY))
+    left = _Reading.began + limits.seconds - time.process_time()
+    if left <= 0:
+        signal.raise_signal(signal.SIGPROF)
+    signal.setitimer(signal.ITIMER_PROF, left)

@@ -323,7 +323,7 @@ def test_an_animations_first_frame_is_painted_and_that_is_said(pictures: Path) -
     out = pictures / "out.png"
     result = run("stylize", pictures / "moving.webp", pictures / "style.png", "-o", out, "--steps", "0", "--size", "32")
     assert result.exit_code == 0
-    assert result.stderr == f"{pictures / 'moving.webp'}: the first of 2 frames\n"
+    assert result.stderr == f"{pictures / 'moving.webp'}: only the first of its frames is used\n"
     with Image.open(out) as image:
         assert image.convert("RGB").getpixel((5, 5)) == (255, 0, 0)
 

@@ -123,7 +123,7 @@ class Pictures:
         """Sentences for the caller about files of which only a part was read, or that were reduced unasked."""
         read = zip((inputs.content, *inputs.styles), (self.content, *self.styles), strict=True)
         notes = [
-            f"{os.fspath(path)}: the first of {picture.frames} frames" for path, picture in read if picture.frames > 1
+            f"{os.fspath(path)}: only the first of its frames is used" for path, picture in read if picture.animated
         ]
         stored = self.content.stored
         if self.reduced and stored is not None:
