@@ -116,12 +116,19 @@ def test_other_ranges_are_caught_when_they_are_not_said(
     network: nn.Module | None, pictures: tuple[Tensor, Tensor]
 ) -> None:
     x, target = pictures
+    x = (x * 3).requires_grad_()  # it is being optimised, and may go astray
     for changed, shown in ((255 * target, "to 25"), (2 * target - 1, "to 0.9")):
         fresh = PerceptualLoss("relu1_1", network=network)
         with pytest.raises(PictureError, match=rf"target: expected images in \[0, 1\], got .*{shown}.*as input_range"):
-            fresh((x * 3).requires_grad_(), changed)
+            fresh(x, changed)
         with pytest.raises(PictureError, match="x: expected images"):
             fresh(changed, target)
+        painted = changed.clone().requires_grad_() * 1  # by a network that is being trained
+        with pytest.raises(PictureError, match=rf"x: expected images in \[0, 1\], got .*{shown}.*as input_range"):
+            fresh(painted, target)
+        fresh(x, x)  # has looked at nothing
+        with pytest.raises(PictureError, match="x: expected images"):
+            fresh(painted, target)
         fresh(x, target)
 
 
@@ -306,6 +313,19 @@ def test_a_frozen_module_gives_what_it_gives(pictures: tuple[Tensor, Tensor]) ->
     expected = load_quantized_vgg(upto="relu1_2")(pictures[0], layers="relu1_2")
     found = Frozen(load_quantized_vgg(upto="relu1_2"))(pictures[0], layers="relu1_2")
     assert torch.equal(found["relu1_2"], expected["relu1_2"])
+
+
+def test_a_parent_that_is_emptied_does_not_empty_the_network(pictures: tuple[Tensor, Tensor]) -> None:
+    parent = Trained()
+    expected = parent.loss(*pictures)
+    parent.to("meta")
+    assert parent.paint.weight.is_meta
+    assert torch.equal(parent.loss(*pictures), expected)
+    parent.to_empty(device="cpu")
+    assert torch.equal(parent.loss(*pictures), expected)
+    assert torch.allclose(parent.double().loss(*pictures), expected.double())
+    with pytest.raises(OptionError, match="^module: expected a module, got str; load one"):
+        Frozen("vgg19")  # type: ignore[arg-type]
 
 
 AGAIN: dict[str, Callable[[Any], Any]] = {

@@ -122,8 +122,8 @@ class PerceptualLoss(nn.Module):
             raise OptionError("style layers to compare a style at", "none", "name some", tensor="style_layers")
         _require_fitting("target", target, x, same_size=bool(self.content_layers))
         _require_fitting("style", target if style is None else style, x, same_size=False)
-        x, target, style = self._unit(x), self._unit(target), None if style is None else self._unit(style)
         self._look_once(x, target, style)
+        x, target, style = self._unit(x), self._unit(target), None if style is None else self._unit(style)
         found = self._activations(x, self.layers)
         expected = self._activations(target, self.content_layers if style is not None else self.layers)
         terms = []
@@ -158,13 +158,15 @@ class PerceptualLoss(nn.Module):
         if self._ranges_seen or torch.compiler.is_compiling():
             return
         for name, batch in zip(("x", "target", "style"), images, strict=True):
-            if batch is not None and not batch.requires_grad:  # what is still being optimised may go astray
+            # a picture that is still being optimised may go astray, unlike what a network in training gives
+            if batch is not None and not (batch.requires_grad and batch.is_leaf):
+                self._ranges_seen = True
                 try:
                     with located(tensor=name):
-                        require_range(batch)
+                        require_range(self._unit(batch.detach()))
                 except PictureError as error:
+                    self._ranges_seen = False
                     raise error.advising("pass the range that they have as input_range") from None
-        self._ranges_seen = True
 
     def _activations(self, images: Tensor, layers: Iterable[str]) -> Mapping[str, Tensor]:
         kind = images.device.type
