@@ -324,7 +324,7 @@ def test_a_parent_that_is_emptied_does_not_empty_the_network(pictures: tuple[Ten
     parent.to_empty(device="cpu")
     assert torch.equal(parent.loss(*pictures), expected)
     assert torch.allclose(parent.double().loss(*pictures), expected.double())
-    with pytest.raises(OptionError, match="^module: expected a module, got str; load one"):
+    with pytest.raises(OptionError, match=r"^module: expected a module, got str; load one"):
         Frozen("vgg19")  # type: ignore[arg-type]
 
 

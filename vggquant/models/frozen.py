@@ -19,9 +19,10 @@ class Frozen(nn.Module):
 
     The module follows its parent from device to device and from type to type, and is copied and pickled with it. But
     its tensors are in no state dict, so checkpoints do not grow by them and load with ``strict=True``. Nor are they
-    among the parent's parameters, so optimisers, ``requires_grad_``, ``train`` and ``apply`` do not reach them. The
-    parent's ``to_empty(device=…)`` moves the module with its values, and ``to("meta")`` leaves it as it is, since no
-    checkpoint could give the values back. The old `nn.DataParallel` does not copy the module to other devices; `nn.parallel.DistributedDataParallel` need not.
+    among the parent's parameters, so optimisers, ``requires_grad_``, ``train`` and ``apply`` do not reach them. As no
+    checkpoint could give its values back, it keeps them: the parent's ``to_empty(device=…)`` moves it as it is, and
+    ``to("meta")`` leaves it where it is. The old `nn.DataParallel` does not copy the module to other devices;
+    `nn.parallel.DistributedDataParallel` need not.
 
     Args:
         module: What is held; it is put into eval mode, and its parameters no longer require a gradient.
