@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +160,41 @@ def test_saves_are_named_by_their_step() -> None:
     saves = Saves(25, "way", "p-")
     assert saves.paths(range(30, 101)) == ["way/p-050.png", "way/p-075.png", "way/p-100.png"]
     assert saves.path(5, 9) == "way/p-5.png"
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_every_picture_is_read_once_and_hashed_as_it_was_read(
+    resumed: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(folder / "white.png", Picture(torch.ones(1, 3, 8, 8)))
+    more: dict[str, Any] = {"masks": [folder / "white.png"]}
+    names = ["content", "style", "white", "small"]
+    if resumed:
+        painted(folder, saves=Saves(2, folder), **more)
+        more["resume"], names[3] = folder / "2.png", "2"
+    else:
+        more["start"] = folder / "small.png"
+    expected = {name: hashlib.sha256((folder / f"{name}.png").read_bytes()).hexdigest() for name in names}
+    opened: list[str] = []
+    read = os.open
+
+    def counting(path: Any, *arguments: Any, **options: Any) -> int:
+        opened.append(os.fspath(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", counting)
+    given = (folder / "content.png", [folder / "style.png"], folder / "out.png", OPTIONS)
+    paint(*given, size=32, force=True, saves=Saves(3, folder, "way-"), **more)
+    monkeypatch.undo()
+    assert sorted(path for path in opened if path.endswith(".png")) == sorted(f"{folder / name}.png" for name in names)
+    found = settings(read_picture(folder / "out.png"))
+    assert found["sha256"]["content"] == expected["content"]
+    assert found["sha256"]["styles"] == [expected["style"]]
+    assert found["sha256"]["masks"] == [expected["white"]]
+    if resumed:
+        assert found["resumed"] == [{"step": 2, "sha256": expected["2"]}]
+    else:
+        assert found["sha256"]["start"] == expected["small"]
 
 
 def test_the_precision_is_recorded_and_kept_by_whoever_goes_on(folder: Path, request: pytest.FixtureRequest) -> None:

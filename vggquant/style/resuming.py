@@ -15,7 +15,7 @@ from vggquant.errors import OptionError, PictureError, located
 from vggquant.files.safetensors import is_count
 from vggquant.models.vgg import Pooling
 from vggquant.pictures.files import Picture
-from vggquant.style.inputs import Inputs, Pictures, checksum
+from vggquant.style.inputs import Inputs, Pictures
 from vggquant.style.options import StyleOptions
 
 _CURE = "repeat the command that it was made with, or pass it as `start`"
@@ -66,7 +66,7 @@ def make_record(inputs: Inputs, pictures: Pictures, options: StyleOptions, pooli
     settings = {
         "options": dataclasses.asdict(options),
         "pooling": pooling,
-        "sha256": inputs.checksums(),
+        "sha256": pictures.checksums(inputs),
         "size": [width, height],
         "style_sizes": [[style.size[1], style.size[0]] for style in pictures.styles],
     }
@@ -74,7 +74,7 @@ def make_record(inputs: Inputs, pictures: Pictures, options: StyleOptions, pooli
         return Record(options, settings, options.steps)
     with located(inputs.resume):
         found = _resume(pictures.begun, options, settings)
-    here = {"step": found.done, "sha256": checksum(inputs.resume)}
+    here = {"step": found.done, "sha256": pictures.begun.sha256}
     return dataclasses.replace(found, resumed=(*found.resumed, here))
 
 
