@@ -54,7 +54,7 @@ class Frozen(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen:
         # torch's one way to move and convert a module and all that is in it
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             probe = torch.arange(1.0, 9.0, device="cpu")
             found = fn(probe)
         if found.is_meta:
