@@ -100,6 +100,9 @@ def stylize(
     if resume is not None:
         if start is not None or done:
             raise OptionError("a picture to start or a transfer to resume", "both", "pass one", tensor="resume")
+        if not isinstance(resume, Reached):
+            cure = "pass what a report had, or a picture's name to paint"
+            raise OptionError("the state of a transfer", type(resume).__name__, cure, tensor="resume")
         task = task.going_on(resume)
     check_task(task, options)
     options = options.settled(bf16=computes_bf16(task.content.device))
