@@ -393,3 +393,12 @@ def test_cuda_is_used_where_it_is(pictures: Path) -> None:
         pytest.skip("no GPU here")
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     assert run("stylize", content, style, "-o", out, "--steps", "2", "--device", "cuda").exit_code == 0
+
+
+def test_one_step_is_one(pictures: Path) -> None:
+    given = ("stylize", pictures / "content.png", pictures / "style.png", "-o", pictures / "out.png")
+    assert "32 × 24 pixels, 1 step;" in run(*given, "--steps", "1").stdout
+    result = run(*given, "--save-to", pictures, "--force")
+    assert result.stderr.startswith(
+        "Error: --save-every: expected a number of steps, since a folder or prefix is named"
+    )
