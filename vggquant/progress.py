@@ -17,7 +17,8 @@ class Progress:
         elapsed: Seconds since the start.
         detail: What the last step dealt with, for instance a layer and its width.
         values: Named results of the last step, for instance the terms of a loss.
-        left: Seconds that the rest will take; ``None`` if they can be estimated from the steps done.
+        left: Seconds that the rest will take; ``None`` as long as the work cannot tell.
+        even: Whether all steps take about as long, so that anybody can estimate that from the steps done.
     """
 
     task: str
@@ -27,6 +28,7 @@ class Progress:
     detail: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
     left: float | None = None
+    even: bool = True
 
 
 ProgressCallback = Callable[[Progress], None]

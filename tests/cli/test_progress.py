@@ -30,12 +30,15 @@ def test_a_terminal_of_80_columns_sees_a_transfers_progress(pictures: Path) -> N
     assert all(len(line.strip()) <= 80 for line in lines if "/40" in line)
 
 
-def lines_of(seconds: float, steps: int, capsys: pytest.CaptureFixture[str], estimated: bool = True) -> list[str]:
-    """What is printed, where there is no terminal, of work that takes some time."""
+def lines_of(
+    seconds: float, steps: int, capsys: pytest.CaptureFixture[str], estimated: bool = True, unknown: int = 0
+) -> list[str]:
+    """What is printed, where there is no terminal, of work that takes some time, unknown for the first few steps."""
     with progress_bar("stylizing") as show:
         for step in range(1, steps + 1):
             elapsed = seconds * step / steps
             left = seconds - elapsed if estimated else None
+            left = left if step > unknown else None
             show(Progress("stylize", step, steps, elapsed, "8 × 6", {"loss": 3.0, "style": 2.0}, left))
     return capsys.readouterr().err.splitlines()
 
@@ -54,6 +57,14 @@ def test_a_log_is_told_how_long_it_takes_and_how_far_it_is(capsys: pytest.Captur
     assert lines_of(25, 50, capsys, estimated=False) == [
         "stylizing: 20 of 50, 8 × 6, style 2",
         "stylizing: 40 of 50, 8 × 6, style 2",
+    ]
+
+
+def test_a_log_is_told_how_long_it_takes_as_soon_as_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines_of(40, 4, capsys, unknown=2) == [
+        "stylizing: 1 of 4, 8 × 6, style 2",
+        "stylizing: 2 of 4, 8 × 6, style 2",
+        "stylizing: 1 more step takes about 10 seconds",
     ]
 
 

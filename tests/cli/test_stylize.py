@@ -288,7 +288,7 @@ def test_a_picture_too_narrow_for_any_size_is_to_be_cropped(pictures: Path) -> N
     Image.new("RGB", (1, 4000)).save(pictures / "line.png")
     result = run("stylize", pictures / "line.png", pictures / "style.png", "-o", pictures / "out.png")
     assert result.exit_code == 1
-    assert "for relu5_1, got (4000, 1); crop it, so that it is less narrow" in result.stderr
+    assert "for relu5_1, got 1 × 4000; crop it, so that it is less narrow" in result.stderr
 
 
 def test_the_size_is_the_contents_own_unless_that_is_large(pictures: Path) -> None:
@@ -367,7 +367,7 @@ def test_stylize_refuses_small_pictures_devices_and_cut_weights(pictures: Path) 
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     result = run("stylize", content, style, "-o", out, "--size", "8")
     assert result.exit_code == 1
-    assert "sides of at least 16 pixels for relu5_1, got (6, 8); choose --size 22 or more" in result.stderr
+    assert "sides of at least 16 pixels for relu5_1, got 8 × 6; choose --size 22 or more" in result.stderr
     result = run("stylize", content, style, "-o", out, "--device", "nonsense")
     assert result.exit_code == 2
     assert "a device that torch has here, got nonsense" in result.stderr
@@ -393,3 +393,12 @@ def test_cuda_is_used_where_it_is(pictures: Path) -> None:
         pytest.skip("no GPU here")
     content, style, out = (pictures / f"{name}.png" for name in ("content", "style", "out"))
     assert run("stylize", content, style, "-o", out, "--steps", "2", "--device", "cuda").exit_code == 0
+
+
+def test_one_step_is_one(pictures: Path) -> None:
+    given = ("stylize", pictures / "content.png", pictures / "style.png", "-o", pictures / "out.png")
+    assert "32 × 24 pixels, 1 step;" in run(*given, "--steps", "1").stdout
+    result = run(*given, "--save-to", pictures, "--force")
+    assert result.stderr.startswith(
+        "Error: --save-every: expected a number of steps, since a folder or prefix is named"
+    )

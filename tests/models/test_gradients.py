@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vggquant import load_quantized_vgg
+from vggquant.errors import OptionError
 from vggquant.models.gradients import GradientScale
 
 
@@ -42,3 +44,24 @@ def test_activations_pass_unchanged_and_features_are_float32() -> None:
     assert feature.dtype == torch.float32
     assert feature.tolist() == [1.5e6, -3e6]
     assert scale.tap(activation, None)[1] is None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+def test_forward_mode_is_refused() -> None:
+    import torch.autograd.forward_ad as forward_ad
+
+    vgg, image = load_quantized_vgg(upto="relu1_1", dtype=torch.float16), torch.rand(1, 3, 8, 8)
+    with (
+        forward_ad.dual_level(),
+        pytest.raises(OptionError, match=r"expected first derivatives by backward .*, got forward-mode derivatives"),
+    ):
+        vgg(forward_ad.make_dual(image, torch.ones_like(image)))  # type: ignore[no-untyped-call]
+
+
+def test_a_model_converted_in_inference_mode_gives_gradients_later() -> None:
+    with torch.inference_mode():
+        vgg = load_quantized_vgg(upto="relu1_2").half()
+    image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    vgg(image)["relu1_2"].sum().backward()
+    assert image.grad is not None
+    assert image.grad.any()

@@ -137,6 +137,8 @@ def test_names_begin_as_a_module_needs_them() -> None:
     assert not unexpected
     parent = nn.Module()
     parent.vgg = load_quantized_vgg(upto="relu2_1")
+    with pytest.raises(OptionError, match=r"^prefix: expected the beginning of names, got 3; pass a str"):
+        load_quantized_state_dict(layout="vggquant", prefix=3)  # type: ignore[arg-type]
     state = load_quantized_state_dict(layout="vggquant", upto="relu2_1", prefix="vgg.")
     parent.load_state_dict(state, strict=True)
     assert list(load_quantized_state_dict(layout="keras", upto="relu1_1", prefix="x/")) == [

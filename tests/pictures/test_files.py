@@ -237,7 +237,7 @@ def test_settings_come_back_from_a_png(tmp_path: Path) -> None:
 
 def test_a_mask_is_stretched(tmp_path: Path) -> None:
     write_picture(tmp_path / "x.png", Picture(torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2).expand(1, 3, 2, 2)))
-    mask = read_mask(tmp_path / "x.png", (6, 8))
+    mask, _ = read_mask(tmp_path / "x.png", (6, 8))
     assert mask.shape == (1, 1, 6, 8)
     assert mask[0, 0, 3, 0] == 0
     assert mask[0, 0, 3, 7] == 1

@@ -121,7 +121,7 @@ from bench.machine import peak_memory
 from vggquant.isolation.parent import _child
 from vggquant.pictures.files import read_mask
 before = peak_memory()
-mask = read_mask(sys.argv[1], (400, 400))
+mask, _ = read_mask(sys.argv[1], (400, 400))
 assert mask.shape == (1, 1, 400, 400)
 child = open(f"/proc/{_child().process.pid}/status").read()
 print(peak_memory() - before, 1024 * int(child.partition("VmHWM:")[2].split()[0]))

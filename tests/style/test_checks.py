@@ -34,6 +34,9 @@ from vggquant.style.transfer import StyleProgress, stylize
         ({"content_layers": {"a": "1"}}, "content_layers: expected a finite number from 0 up for a, got 1"),
         ({"style_layers": ("relu1_1",)}, "style_layers: expected weights by layer, got tuple; pass a dict such as"),
         ({"content_layers": "relu1_1"}, "content_layers: expected weights by layer, got str; pass a dict such as"),
+        ({"steps": 1.5}, "steps: expected a whole number, got 1.5; round it"),
+        ({"seed": "1"}, "seed: expected a whole number, got 1; round it"),
+        ({"scales": 2.0}, "scales: expected a whole number, got 2.0; round it"),
         ({"seed": 2**64}, "seed: expected a seed from 0 to 2⁶³ − 1"),
         ({"style_layers": {}, "content_layers": {}}, "layers: expected one layer or more, got none; name a content"),
     ],
@@ -42,6 +45,25 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
     picture = torch.rand(1, 3, 8, 8)
     with pytest.raises(OptionError, match=re.escape(message)):
         stylize(Tiny(), picture, [picture], StyleOptions(**options))
+
+
+def test_layers_that_a_vgg_lacks_are_named_as_they_were_passed() -> None:
+    vgg, picture = load_quantized_vgg(upto="relu4_2"), torch.rand(1, 3, 16, 16)
+    for options, named in (
+        (
+            StyleOptions(style_layers={"relu9": 1.0}),
+            "style_layers: expected layers of conv1_1 … relu4_2, got relu9;",
+        ),
+        (StyleOptions(content_layers={"relu5_1": 1.0}), "content_layers: .*, got relu5_1; load a deeper model"),
+    ):
+        with pytest.raises(OptionError, match=f"^{named}"):
+            stylize(vgg, picture, [picture], options)
+
+
+def test_what_is_no_state_is_not_gone_on_from() -> None:
+    picture = torch.rand(1, 3, 8, 8)
+    with pytest.raises(OptionError, match=r"^resume: expected the state of a transfer, got str; pass what"):
+        stylize(Tiny(), picture, [picture], resume="x")  # type: ignore[arg-type]
 
 
 def test_wrong_numbers_of_pictures_are_refused() -> None:
@@ -119,7 +141,7 @@ def test_scales_too_small_for_the_network_are_refused_before_work(scales: int, m
 def test_pictures_too_small_for_the_network_are_refused() -> None:
     vgg = load_quantized_vgg(upto="relu5_1")
     small, large = torch.rand(1, 3, 7, 10), torch.rand(1, 3, 16, 16)
-    with pytest.raises(PictureError, match=r"sides of at least 8 pixels for relu4_2, got \(7, 10\); enlarge the image"):
+    with pytest.raises(PictureError, match=r"sides of at least 8 pixels for relu4_2, got 10 × 7; enlarge the image"):
         stylize(vgg, small, [large], StyleOptions(steps=1))
     with pytest.raises(PictureError, match=r"styles\[0\]: expected sides of at least 16 pixels for relu5_1"):
         stylize(vgg, large, [small], StyleOptions(steps=1))

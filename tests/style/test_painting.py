@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,8 +90,9 @@ def test_pictures_of_no_transfer_are_not_gone_on_from(folder: Path, text: str | 
         ({"step": "2"}, "expected a step of a transfer in a PNG's text, got 2 of 4"),
         ({"planned": 9}, "expected a step of a transfer in a PNG's text, got 4 of 4, planned as 9"),
         ({"pooling": "avg"}, "expected `pooling` avg, as before, got max; repeat the command"),
-        ({"size": [1, 2]}, "expected `size` 1 × 2, as before, got 32 × 24"),
-        ({"options": {"steps": 4}}, "expected .*`content_weight` none and .*, as before, got"),
+        ({"size": [1, 2]}, "expected a result of 1 × 2 pixels, as before, got 32 × 24 pixels; choose `size=2`, or"),
+        ({"style_sizes": [[1, 2], [3, 4]]}, "expected styles of 1 × 2 and 3 × 4 pixels, as before, got 20 × 39 pixels"),
+        ({"options": {"steps": 4}}, "expected `content_layers` none, as before, got relu2_1=1.0"),
     ],
 )
 def test_pictures_of_other_transfers_are_not_gone_on_from(folder: Path, changes: dict[str, Any], message: str) -> None:
@@ -104,8 +107,9 @@ def test_pictures_of_other_transfers_are_not_gone_on_from(folder: Path, changes:
     ("options", "message"),
     [
         ({"content_weight": 2.0}, "expected `content_weight` 1.0, as before, got 2.0"),
-        ({"seed": 3, "scales": 1}, "expected `seed` 0 and `scales` none, as before, got 3 and 1"),
-        ({"style_layers": {"relu1_1": 1.0}}, "expected `style_layers` {relu1_1: 1.0, relu3_1: 1.0}, as before, got {"),
+        ({"seed": 3, "scales": 1}, "expected `seed` 0, as before, got 3; repeat"),
+        ({"scales": 1}, "expected `scales` none, as before, got 1"),
+        ({"style_layers": {"relu1_1": 1.0}}, "expected `style_layers` relu1_1=1.0, relu3_1=1.0, as before, got re"),
         ({"steps": 3}, "expected `steps` 4 or more, as before, got 3"),
     ],
 )
@@ -118,8 +122,15 @@ def test_options_that_differ_are_named(folder: Path, options: dict[str, Any], me
 def test_files_that_differ_are_named(folder: Path) -> None:
     painted(folder)
     write_picture(folder / "content.png", Picture(torch.rand(1, 3, 24, 32)), force=True)
-    with pytest.raises(OptionError, match=r"out\.png: expected `content` [0-9a-f]{8}…, as before, got [0-9a-f]{8}…;"):
+    with pytest.raises(OptionError, match=r"out\.png: expected the same `content` as before, got a file of other"):
         painted(folder, "new.png", resume=folder / "out.png")
+
+
+def test_pictures_in_another_order_are_named(folder: Path) -> None:
+    styles = [folder / "style.png", folder / "black.png"]
+    paint(folder / "content.png", styles, folder / "out.png", OPTIONS, size=32)
+    with pytest.raises(OptionError, match="the same `styles` as before, got the same files in another order; repeat"):
+        paint(folder / "content.png", styles[::-1], folder / "new.png", OPTIONS, size=32, resume=folder / "out.png")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +169,41 @@ def test_saves_are_named_by_their_step() -> None:
     saves = Saves(25, "way", "p-")
     assert saves.paths(range(30, 101)) == ["way/p-050.png", "way/p-075.png", "way/p-100.png"]
     assert saves.path(5, 9) == "way/p-5.png"
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_every_picture_is_read_once_and_hashed_as_it_was_read(
+    resumed: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_picture(folder / "white.png", Picture(torch.ones(1, 3, 8, 8)))
+    more: dict[str, Any] = {"masks": [folder / "white.png"]}
+    names = ["content", "style", "white", "small"]
+    if resumed:
+        painted(folder, saves=Saves(2, folder), **more)
+        more["resume"], names[3] = folder / "2.png", "2"
+    else:
+        more["start"] = folder / "small.png"
+    expected = {name: hashlib.sha256((folder / f"{name}.png").read_bytes()).hexdigest() for name in names}
+    opened: list[str] = []
+    read = os.open
+
+    def counting(path: Any, *arguments: Any, **options: Any) -> int:
+        opened.append(os.fspath(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", counting)
+    given = (folder / "content.png", [folder / "style.png"], folder / "out.png", OPTIONS)
+    paint(*given, size=32, force=True, saves=Saves(3, folder, "way-"), **more)
+    monkeypatch.undo()
+    assert sorted(path for path in opened if path.endswith(".png")) == sorted(f"{folder / name}.png" for name in names)
+    found = settings(read_picture(folder / "out.png"))
+    assert found["sha256"]["content"] == expected["content"]
+    assert found["sha256"]["styles"] == [expected["style"]]
+    assert found["sha256"]["masks"] == [expected["white"]]
+    if resumed:
+        assert found["resumed"] == [{"step": 2, "sha256": expected["2"]}]
+    else:
+        assert found["sha256"]["start"] == expected["small"]
 
 
 def test_the_precision_is_recorded_and_kept_by_whoever_goes_on(folder: Path, request: pytest.FixtureRequest) -> None:

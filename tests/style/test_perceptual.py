@@ -116,12 +116,19 @@ def test_other_ranges_are_caught_when_they_are_not_said(
     network: nn.Module | None, pictures: tuple[Tensor, Tensor]
 ) -> None:
     x, target = pictures
+    x = (x * 3).requires_grad_()  # it is being optimised, and may go astray
     for changed, shown in ((255 * target, "to 25"), (2 * target - 1, "to 0.9")):
         fresh = PerceptualLoss("relu1_1", network=network)
         with pytest.raises(PictureError, match=rf"target: expected images in \[0, 1\], got .*{shown}.*as input_range"):
-            fresh((x * 3).requires_grad_(), changed)
+            fresh(x, changed)
         with pytest.raises(PictureError, match="x: expected images"):
             fresh(changed, target)
+        painted = changed.clone().requires_grad_() * 1  # by a network that is being trained
+        with pytest.raises(PictureError, match=rf"x: expected images in \[0, 1\], got .*{shown}.*as input_range"):
+            fresh(painted, target)
+        fresh(x, x)  # has looked at nothing
+        with pytest.raises(PictureError, match="x: expected images"):
+            fresh(painted, target)
         fresh(x, target)
 
 
@@ -138,12 +145,29 @@ def test_other_ranges_are_caught_when_they_are_not_said(
         ({"content_weight": float("nan")}, "content_weight: expected a finite number from 0 up, got nan"),
         ({"style_weight": -1}, "style_weight: expected a finite number from 0 up, got -1"),
         ({"reduction": "max"}, "reduction: expected one of mean, sum, none, got max"),
+        ({"input_range": "-1,1"}, r"input_range: expected black and white, as in \(-1, 1\), got -1,1"),
+        ({"input_range": None}, r"input_range: expected black and white"),
+        ({"input_range": (0, "1")}, r"input_range: expected black and white"),
+        ({"content_layers": None}, "content_layers: expected layers, got None; pass names"),
+        ({"style_layers": 3}, "style_layers: expected layers, got 3; pass names"),
         ({"input_range": (1, 1)}, r"input_range: expected black and white, as in \(-1, 1\), got \(1, 1\)"),
     ],
 )
 def test_arguments_without_a_meaning(arguments: dict[str, Any], error: str) -> None:
     with pytest.raises(OptionError, match=error):
         PerceptualLoss(**arguments)
+
+
+def test_images_that_are_none(loss: PerceptualLoss, pictures: tuple[Tensor, Tensor]) -> None:
+    x, target = pictures
+    with pytest.raises(PictureError, match="x: expected images as a floating tensor, got ndarray"):
+        loss(x.numpy(), target.numpy())
+    with pytest.raises(PictureError, match="target: expected images as a floating tensor, got NoneType"):
+        loss(x, None)
+    with pytest.raises(PictureError, match=r"style: expected shape \(N, 3, H, W\), N from 1, got \(3, 32, 24\)"):
+        loss(x, target, target[0])
+    with pytest.raises(PictureError, match=r"x: expected shape .*, got \(0, 3, 32, 24\); pass one image or more"):
+        loss(x[:0], target[:0])
 
 
 def test_any_packed_file_is_read_no_deeper_than_needed(tmp_path: Any, pictures: tuple[Tensor, Tensor]) -> None:
@@ -247,13 +271,6 @@ def test_cuda(dtype: torch.dtype, loss: PerceptualLoss) -> None:
         PerceptualLoss("relu1_1").cuda()(x.cuda(), 255 * target.cuda())
 
 
-def test_other_devices_are_followed() -> None:
-    loss = PerceptualLoss("relu1_1")
-    nn.Sequential(loss).to("meta")
-    assert loss.network.module.get_parameter("conv1_1.weight").is_meta
-    assert loss.network.module.get_buffer("prepare.scale").is_meta
-
-
 # ---- a module among modules
 
 
@@ -306,6 +323,19 @@ def test_a_frozen_module_gives_what_it_gives(pictures: tuple[Tensor, Tensor]) ->
     expected = load_quantized_vgg(upto="relu1_2")(pictures[0], layers="relu1_2")
     found = Frozen(load_quantized_vgg(upto="relu1_2"))(pictures[0], layers="relu1_2")
     assert torch.equal(found["relu1_2"], expected["relu1_2"])
+
+
+def test_a_parent_that_is_emptied_does_not_empty_the_network(pictures: tuple[Tensor, Tensor]) -> None:
+    parent = Trained()
+    expected = parent.loss(*pictures)
+    parent.to("meta")
+    assert parent.paint.weight.is_meta
+    assert torch.equal(parent.loss(*pictures), expected)
+    parent.to_empty(device="cpu")
+    assert torch.equal(parent.loss(*pictures), expected)
+    assert torch.allclose(parent.double().loss(*pictures), expected.double())
+    with pytest.raises(OptionError, match=r"^module: expected a module, got str; load one"):
+        Frozen("vgg19")  # type: ignore[arg-type]
 
 
 AGAIN: dict[str, Callable[[Any], Any]] = {

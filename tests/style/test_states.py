@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,15 +30,24 @@ def reached() -> Reached:
     return kept[1]
 
 
+def written(picture: Path) -> str:
+    """The checksum of a picture that this writes."""
+    return write_picture(picture, Picture(torch.rand(1, 3, 12, 16)), force=True)
+
+
+def found_by(picture: Path) -> Reached | None:
+    """The state that is found for a picture."""
+    return read_state(picture, hashlib.sha256(picture.read_bytes()).hexdigest(), AREA)
+
+
 @pytest.fixture
 def picture(tmp_path: Path, reached: Reached) -> Path:
-    write_picture(tmp_path / "2.png", Picture(torch.rand(1, 3, 12, 16)))
-    write_state(tmp_path / "2.png", reached)
+    write_state(tmp_path / "2.png", written(tmp_path / "2.png"), reached)
     return tmp_path / "2.png"
 
 
 def test_what_was_written_is_read(picture: Path, reached: Reached) -> None:
-    found = read_state(picture, AREA)
+    found = found_by(picture)
     assert found is not None
     assert (found.done, found.planned) == (2, 7)
     assert torch.equal(found.first, reached.first)
@@ -53,10 +64,10 @@ def test_a_state_is_a_plain_safetensors_file(picture: Path, reached: Reached) ->
 
 
 def test_another_pictures_state_is_none(picture: Path) -> None:
-    write_picture(picture, Picture(torch.rand(1, 3, 12, 16)), force=True)
-    assert read_state(picture, AREA) is None
+    written(picture)
+    assert found_by(picture) is None
     Path(state_path(picture)).unlink()
-    assert read_state(picture, AREA) is None
+    assert found_by(picture) is None
 
 
 def test_damaged_states_are_refused(picture: Path) -> None:
@@ -67,21 +78,33 @@ def test_damaged_states_are_refused(picture: Path) -> None:
     for damaged in (b"", b"{}", whole[:-1], whole + b"x", changed, lying):
         path.write_bytes(damaged)
         with pytest.raises(VggQuantError, match=rf"^{re.escape(str(path))}: .*; delete it to go on from the picture"):
-            read_state(picture, AREA)
+            found_by(picture)
 
 
 def test_a_state_larger_than_its_transfer_is_not_read(picture: Path) -> None:
     with open(state_path(picture), "r+b") as file:
         file.truncate(2**22)
     with pytest.raises(StorageError, match=r"2\.png\.state: expected at most"):
-        read_state(picture, AREA)
+        found_by(picture)
 
 
-def test_the_newest_alone_is_kept_and_others_are_left_alone(picture: Path, reached: Reached) -> None:
-    states = NewestState(force=False)
-    states.keep(picture, reached)
-    assert "2.png.state: expected a new file" in states.lost
+def test_the_newest_alone_is_kept_and_other_files_are_left_alone(picture: Path, reached: Reached) -> None:
+    states = NewestState()
+    (picture.parent / "1.png.state").write_text("mine")
+    states.keep(picture.parent / "1.png", written(picture.parent / "1.png"), reached)
+    assert "1.png.state: expected a new file" in states.lost
     for name in ("3.png", "4.png"):
-        write_picture(picture.parent / name, Picture(torch.rand(1, 3, 12, 16)))
-        states.keep(picture.parent / name, reached)
-    assert sorted(path.name for path in picture.parent.glob("*.state")) == ["2.png.state", "4.png.state"]
+        states.keep(picture.parent / name, written(picture.parent / name), reached)
+        assert not states.lost
+    assert sorted(path.name for path in picture.parent.glob("*.state")) == ["1.png.state", "2.png.state", "4.png.state"]
+    assert (picture.parent / "1.png.state").read_text() == "mine"
+
+
+def test_the_state_of_a_picture_that_is_gone_is_replaced(picture: Path, reached: Reached) -> None:
+    picture.unlink()
+    states = NewestState()
+    states.keep(picture, written(picture), replace(reached, done=3))
+    found = found_by(picture)
+    assert not states.lost
+    assert found is not None
+    assert found.done == 3

@@ -16,13 +16,10 @@ from vggquant.progress import Progress, ProgressCallback
 
 BAR = 5  # columns; a short bar leaves room for the text beside it
 LEAST_TEXT = 10  # columns, however narrow the terminal
-
-
-SHORT = (
-    10  # seconds; work that takes less is done in silence where there is no terminal, and so is what is between lines
-)
-LONG = 300  # seconds; some machines give up what is silent for longer
-LINES = 20  # about how many there are of work that takes neither
+# where there is no terminal
+LINES = 20  # that are printed of one piece of work, about
+SHORT = 10  # seconds from line to line, at least; of work that takes less, none is printed
+LONG = 300  # seconds from line to line, at most; some machines give up what is silent for longer
 
 
 @contextlib.contextmanager
@@ -54,7 +51,8 @@ class _Lines:
             if elapsed < 1 or elapsed + left < SHORT:
                 return
             self.announced = True
-            line = f"{progress.total - progress.done} more steps take about {_duration(left)}"
+            more = progress.total - progress.done
+            line = f"{_counted(more, 'more step')} take{'s' * (more == 1)} about {_duration(left)}"
         elif elapsed < self.due or progress.done == progress.total:
             return
         else:
@@ -88,7 +86,7 @@ class _Bar:
             file=sys.stderr,
             width=BAR,
             show_pos=True,
-            show_eta=progress.left is None,  # click's estimate supposes that all steps take as long
+            show_eta=progress.even,  # click's own estimate
             item_show_func=lambda text: text or "",
         )
         self.stack.push(bar)  # before it is drawn, so that an interrupted one gives the cursor back
@@ -118,5 +116,8 @@ def _duration(seconds: float) -> str:
         number = seconds / length
         if number >= 1.95 or unit == "second":
             break
-    count = f"{number:.1f}".removesuffix(".0") if unit == "hour" else f"{number:.0f}"
-    return f"{count} {unit}" + ("" if count == "1" else "s")
+    return _counted(f"{number:.1f}".removesuffix(".0") if unit == "hour" else f"{number:.0f}", unit)
+
+
+def _counted(count: object, noun: str) -> str:
+    return f"{count} {noun}" + ("" if str(count) == "1" else "s")

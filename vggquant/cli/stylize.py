@@ -154,7 +154,8 @@ def stylize(
     for note in report.notes:
         echo(as_typed(note, stylize), err=True)
     loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
-    echo(f"{out}: {report.width} × {report.height} pixels, {options.steps} steps" + (f"; {loss}" if loss else ""))
+    steps = f"{options.steps} step{'s' * (options.steps != 1)}"
+    echo(f"{out}: {report.width} × {report.height} pixels, {steps}" + (f"; {loss}" if loss else ""))
 
 
 def _style_options(start: str, given: dict[str, Any]) -> StyleOptions:
@@ -188,5 +189,6 @@ def _saves(every: int | None, folder: str, prefix: str) -> Saves | None:
     if every is not None:
         return Saves(every, folder, prefix)
     if folder != HERE or prefix:
-        raise OptionError("`save_every` with a folder or prefix for it", "none", "add it", tensor="save_every")
+        expected = "a number of steps, since a folder or prefix is named"
+        raise OptionError(expected, "none", "add it", tensor="save_every")
     return None

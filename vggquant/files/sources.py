@@ -32,12 +32,12 @@ from vggquant.networks.families import network_from_record, record_of
 from vggquant.networks.network import Network, weight_specs
 from vggquant.networks.vgg import (
     ARCHITECTURES,
-    LAYERS,
     PREPROCESSINGS,
     Architecture,
     Preprocessing,
     VGGNetwork,
     as_vgg,
+    require_layer,
 )
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
@@ -134,10 +134,11 @@ def read_source(
         ("arch", arch, tuple(ARCHITECTURES)),
         ("layout", layout, LAYOUTS),
         ("preprocessing", preprocessing, PREPROCESSINGS),
-        ("upto", upto, LAYERS),
     ):
         if value is not None:
             require_one_of(option, value, allowed)
+    if upto is not None:
+        require_layer("upto", upto)
     asked = Asked(layout, preprocessing, arch, upto, ignore_extra)
     found = resolve(source)
     with located(name_of_source(found)):

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from vggquant.errors import OptionError
 
 
 class Frozen(nn.Module):
@@ -16,11 +19,16 @@ class Frozen(nn.Module):
 
     The module follows its parent from device to device and from type to type, and is copied and pickled with it. But
     its tensors are in no state dict, so checkpoints do not grow by them and load with ``strict=True``. Nor are they
-    among the parent's parameters, so optimisers, ``requires_grad_``, ``train`` and ``apply`` do not reach them. The
-    old `nn.DataParallel` does not copy the module to other devices; `nn.parallel.DistributedDataParallel` need not.
+    among the parent's parameters, so optimisers, ``requires_grad_``, ``train`` and ``apply`` do not reach them. As no
+    checkpoint could give its values back, it keeps them: the parent's ``to_empty(device=…)`` moves it as it is, and
+    ``to("meta")`` leaves it where it is. The old `nn.DataParallel` does not copy the module to other devices;
+    `nn.parallel.DistributedDataParallel` need not.
 
     Args:
         module: What is held; it is put into eval mode, and its parameters no longer require a gradient.
+
+    Raises:
+        OptionError: `module` is none.
 
     Example:
         >>> parent = nn.ModuleDict({"paint": nn.Conv2d(3, 3, 3), "vgg": Frozen(load_quantized_vgg())})
@@ -32,6 +40,9 @@ class Frozen(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        if not isinstance(module, nn.Module):
+            cure = "load one, for instance with load_quantized_vgg"
+            raise OptionError("a module", type(module).__name__, cure, tensor="module")
         # an attribute that torch does not know as a submodule
         object.__setattr__(self, "module", module.eval().requires_grad_(False))
 
@@ -43,5 +54,13 @@ class Frozen(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Frozen:
         # torch's one way to move and convert a module and all that is in it
-        self.module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        with torch.inference_mode(False), torch.no_grad():
+            probe = torch.arange(1.0, 9.0, device="cpu")
+            found = fn(probe)
+        if found.is_meta:
+            return self
+        if torch.equal(found.cpu().float(), probe):
+            self.module._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        else:
+            self.module.to(found.device)  # `fn` gives tensors that are still to be filled
         return self  # which has no tensors of its own

@@ -73,7 +73,15 @@ def _require_first_derivatives() -> None:
         raise _unsupported("second derivatives")
 
 
-class _Enter(torch.autograd.Function):
+class _BackwardAlone(torch.autograd.Function):
+    """A function without forward-mode derivatives."""
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise _unsupported("forward-mode derivatives")
+
+
+class _Enter(_BackwardAlone):
     @staticmethod
     def forward(ctx: Any, image: Tensor, scale: GradientScale) -> Tensor:
         ctx.scale = scale
@@ -85,7 +93,7 @@ class _Enter(torch.autograd.Function):
         return ctx.scale.unscaled(gradient), None
 
 
-class _Tap(torch.autograd.Function):
+class _Tap(_BackwardAlone):
     @staticmethod
     def forward(
         ctx: Any, activation: Tensor, scale: GradientScale, factor: float | None

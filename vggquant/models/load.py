@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vggquant.codec.bitstream import MAX_BITS, PLANES, EncodedCodes, decode_codes
 from vggquant.codec.palette import PalettizedTensor, dequantize, look_up
-from vggquant.errors import DAMAGED, ContainerError, located, require_one_of
+from vggquant.errors import DAMAGED, ContainerError, OptionError, located, require_one_of
 from vggquant.files.container import read
 from vggquant.files.disk import Readable, name_of
 from vggquant.files.layouts import LAYOUTS, PREFIXES, Layout, tensor_names
@@ -24,7 +24,7 @@ from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.half import FLOAT16_MAX
 from vggquant.models.vgg import POOLINGS, VGG, Pooling
-from vggquant.networks.vgg import LAYERS, Preprocessing, VGGNetwork, as_vgg, require_vgg
+from vggquant.networks.vgg import Preprocessing, VGGNetwork, as_vgg, require_layer, require_vgg
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -66,7 +66,7 @@ def load_quantized_vgg(
     require_one_of("dtype", dtype, DTYPES)
     require_one_of("pooling", pooling, POOLINGS)
     if upto is not None:
-        require_one_of("upto", upto, LAYERS)
+        require_layer("upto", upto)
     device = require_device(device)
     file = resolve(path)
     weights = read(file, upto=upto, threads=torch.get_num_threads())
@@ -118,8 +118,10 @@ def load_quantized_state_dict(
     """
     require_one_of("layout", layout, LAYOUTS)
     require_one_of("dtype", dtype, DTYPES)
+    if prefix is not None and not isinstance(prefix, str):
+        raise OptionError("the beginning of names", prefix, "pass a str", tensor="prefix")
     if upto is not None:
-        require_one_of("upto", upto, LAYERS)
+        require_layer("upto", upto)
     device = require_device(device)
     file = resolve(path)
     weights = read(file, upto=upto, threads=torch.get_num_threads())

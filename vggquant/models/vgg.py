@@ -112,7 +112,7 @@ class VGG(nn.Module):
             wanted = tuple(name for name in self.layers if name.startswith("relu"))
         else:
             wanted = (layers,) if isinstance(layers, str) else tuple(layers)
-        self._require_layers(wanted)
+        self.require_layers(wanted)
         depth = -1
         for name in wanted:
             depth = max(depth, self._depths[name])
@@ -168,7 +168,7 @@ class VGG(nn.Module):
         Raises:
             OptionError: This model has no layer of that name.
         """
-        self._require_layers(devices)
+        self.require_layers(devices)
         device: torch.device | None = None
         for name in self.layers:
             device = torch.device(devices[name]) if name in devices else device
@@ -179,8 +179,9 @@ class VGG(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VGG:
         # torch's one way to move and convert a module, by its parent too
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._fit_type()
+        with torch.inference_mode(False):  # tensors made in that mode would be of no use for gradients later
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            self._fit_type()
         return self
 
     def _fit_type(self) -> None:
@@ -192,11 +193,20 @@ class VGG(nn.Module):
             self.peaks = find_peaks(self)
             self._exponents = find_exponents(self.layers, self.peaks)
 
-    def _require_layers(self, names: Iterable[str]) -> None:
+    def require_layers(self, names: Iterable[str], option: str = "layers") -> None:
+        """Refuse layers that this model does not have.
+
+        Args:
+            names: Which layers are wanted.
+            option: What the caller knows them as.
+
+        Raises:
+            OptionError: This model has no layer of that name.
+        """
         for name in names:
             if name not in self.layers:
                 cure = "load a deeper model" if name in self.architecture.layers else "choose one of these"
-                raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", name, cure, tensor="layers")
+                raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", name, cure, tensor=option)
 
 
 def _layers_to_build(architecture: Architecture, state: Mapping[str, Tensor], upto: str | None) -> tuple[str, ...]:
@@ -220,7 +230,8 @@ def _require_images(images: Tensor, smallest: int, deepest: str | None) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
         raise PictureError("images of shape (N, 3, H, W)", tuple(images.shape), "reorder or convert to RGB")
     if images.shape[2] < smallest or images.shape[3] < smallest:
-        raise PictureError(side_needed(smallest, deepest), tuple(images.shape[2:]), "enlarge the image")
+        size = f"{images.shape[3]} × {images.shape[2]}"
+        raise PictureError(side_needed(smallest, deepest), size, "enlarge the image")
     # looking at values would make a GPU wait, and a picture that is being optimised may go astray
     if images.device.type == "cpu" and not images.requires_grad:
         require_range(images)

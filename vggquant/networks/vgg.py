@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
@@ -94,8 +95,7 @@ class Architecture:
         if upto is None:
             return self.layers
         if upto not in self.layers:
-            expected = f"a layer of {self.name}: {', '.join(self.layers)}"
-            raise OptionError(expected, upto, "choose one of these", tensor="upto")
+            raise _unknown_layer("upto", upto, self.layers, f" of {self.name}")
         return self.layers[: self.layers.index(upto) + 1]
 
     def convolutions_upto(self, upto: str | None) -> tuple[Convolution, ...]:
@@ -130,7 +130,7 @@ class Architecture:
         """
         smallest, deepest = self.smallest_side(layers)
         if min(size) < smallest:
-            raise PictureError(side_needed(smallest, deepest), size, cure)
+            raise PictureError(side_needed(smallest, deepest), f"{size[1]} × {size[0]}", cure)
 
 
 def side_needed(smallest: int, layer: str | None) -> str:
@@ -150,6 +150,25 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 
 # The largest VGG has every layer that the smaller ones have, in the same order.
 LAYERS: tuple[str, ...] = ARCHITECTURES["vgg19"].layers
+
+
+def require_layer(option: str, name: object) -> None:
+    """Refuse a name that no VGG's layer has.
+
+    Args:
+        option: What the caller knows it as.
+        name: What was passed.
+
+    Raises:
+        OptionError: There is no such layer.
+    """
+    if name not in LAYERS:
+        raise _unknown_layer(option, name, LAYERS)
+
+
+def _unknown_layer(option: str, name: object, layers: tuple[str, ...], where: str = "") -> OptionError:
+    (nearest,) = get_close_matches(str(name), layers, 1) or ("one of these",)
+    return OptionError(f"a layer{where}, {layers[0]} … {layers[-1]}", name, f"choose {nearest}", tensor=option)
 
 
 @dataclass(frozen=True)

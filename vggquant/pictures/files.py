@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import PictureError, located
-from vggquant.files.disk import Bytes, PathLike, read_file, write_file
+from vggquant.files.disk import Bytes, PathLike, read_file, sha256, write_file
 from vggquant.isolation.messages import Answer
 from vggquant.isolation.parent import OverrunError, read_isolated
 from vggquant.pictures.checks import check_profile, check_text, is_plain_png
@@ -39,6 +39,7 @@ class Picture:
         settings: What the picture was made with, as vggquant wrote it into a PNG, or ``None``.
         animated: Whether its file has more frames or pages, of which this is the first.
         stored: Height and width in its file, before it was resized; ``None`` if it comes from none.
+        sha256: Of the file as it was read; ``None`` if it comes from none.
     """
 
     pixels: Tensor
@@ -47,6 +48,7 @@ class Picture:
     settings: str | None = None
     animated: bool = False
     stored: tuple[int, int] | None = None
+    sha256: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,7 +73,8 @@ def read_picture(
     """
     wanted = {"longest": longest, "pixels": pixels, "most": most}
     with located(path):
-        answer = _decoded(read_file(path), wanted)
+        data = read_file(path)
+        answer = _decoded(data, wanted)
     tensor = torch.from_numpy(answer.arrays["pixels"]).permute(2, 0, 1).unsqueeze(0).contiguous().float().div_(255)
     icc, values = answer.arrays.get("icc"), answer.values
     about: dict[str, Any] = {
@@ -79,6 +82,7 @@ def read_picture(
         "settings": values["settings"],
         "animated": values["animated"],
         "stored": tuple(values["stored"]),
+        "sha256": sha256(data),
     }
     if tensor.shape[1] == 3:
         return Picture(tensor, **about)
@@ -96,7 +100,7 @@ def _decoded(data: Bytes, wanted: dict[str, int | None]) -> Answer:
         raise PictureError("an undamaged picture", f"{error}", "save it afresh as PNG") from None
 
 
-def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
+def read_mask(path: PathLike, size: tuple[int, int]) -> tuple[Tensor, str | None]:
     """Read a picture as a mask, by how light it is: white is inside, black and transparent parts are outside.
 
     Args:
@@ -104,21 +108,24 @@ def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
         size: Height and width that the mask is stretched to.
 
     Returns:
-        float32, (1, 1, H, W) in [0, 1].
+        float32, (1, 1, H, W) in [0, 1], and the SHA-256 of the file.
     """
     picture = read_picture(path, most=max(4 * size[0] * size[1], _MASK_PIXELS))
     grey = luminance(picture.pixels) - (0 if picture.alpha is None else 1 - picture.alpha)
     stretched: Tensor = torch.nn.functional.interpolate(grey, size, mode="bilinear", antialias=True)
-    return stretched.clamp(0, 1)
+    return stretched.clamp(0, 1), picture.sha256
 
 
-def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> None:
+def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> str:
     """Write a picture, rounded to 8 bits; values outside [0, 1] are clipped.
 
     Args:
         path: Its ending decides the type, see `WRITABLE`. JPEG keeps no transparency, and only PNG keeps settings.
         picture: What to write.
         force: Replace an existing file.
+
+    Returns:
+        SHA-256 of the file.
 
     Raises:
         PictureError: The ending is unknown, or the type cannot hold the picture.
@@ -148,7 +155,9 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
         image.save(buffer, kind, **options)
     except (OSError, ValueError) as error:
         raise PictureError(f"a picture that {kind} holds", f"{error}", "write a PNG", path=path) from None
-    write_file(path, [buffer.getvalue()], force=force)
+    data = buffer.getvalue()
+    write_file(path, [data], force=force)
+    return sha256(data)
 
 
 def check_ending(path: PathLike, longest: int = 1) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 
 from torch import Tensor
 
@@ -71,6 +71,10 @@ def check_options(options: StyleOptions, styles: int) -> None:
         raise OptionError(f"one for each style, {styles}", options.style_weights, cure, tensor="style_weights")
     _check_layers("content_layers", options.content_layers)
     _check_layers("style_layers", options.style_layers)
+    for name in ("steps", "seed", "scales"):
+        number = getattr(options, name)
+        if not isinstance(number, Integral) and not (name == "scales" and number is None):
+            raise OptionError("a whole number", number, "round it", tensor=name)
     if not 0 <= options.seed < SEEDS:
         raise OptionError("a seed from 0 to 2⁶³ − 1", options.seed, "choose one of these", tensor="seed")
     if options.steps < 0:
@@ -88,11 +92,16 @@ def check_options(options: StyleOptions, styles: int) -> None:
 
 
 def check_scales(vgg: Features, task: Task, options: StyleOptions) -> None:
-    """Refuse a coarsest scale of which the pools of a VGG would leave nothing; other networks know this themselves.
+    """Refuse layers that a VGG lacks, or a coarsest scale of which its pools would leave nothing.
+
+    Other networks know this themselves.
 
     Raises:
-        OptionError: The first scale that is still to be worked at is too small.
+        OptionError: A layer is unknown, or the first scale that is still to be worked at is too small.
     """
+    if isinstance(vgg, VGG):
+        vgg.require_layers(options.content_layers, "content_layers")
+        vgg.require_layers(options.style_layers, "style_layers")
     planned = [stage for stage in stages(*task.size, options, task.planned) if stage.without(task.done)]
     if not isinstance(vgg, VGG) or not planned or planned[0].factor == 1:
         return

@@ -73,16 +73,6 @@ class Inputs:
             got = f"{len(self.masks)} for {len(self.styles)}"
             raise OptionError("one for each style, or none at all", got, "name as many", tensor="masks")
 
-    def checksums(self) -> dict[str, Any]:
-        """SHA-256 of each file but the one to resume from, as a painting records them."""
-        return {
-            "content": checksum(self.content),
-            "styles": [checksum(style) for style in self.styles],
-            "masks": [None if mask is None else checksum(mask) for mask in self.masks],
-            "start": None if self.start is None else checksum(self.start),
-            "weights": checksum(self.weights),
-        }
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -109,6 +99,7 @@ class Pictures:
         content: At the size of the result.
         styles: At the sizes that they are looked at.
         masks: For each style, (1, 1, H, W) at the size of the result, or ``None``.
+        mask_checksums: For each mask of `Inputs`, the SHA-256 of its file, or ``None``.
         begun: The picture to start or to resume from, as its file has it, or ``None``.
         reduced: Whether the content was reduced though no size was asked for.
     """
@@ -116,6 +107,7 @@ class Pictures:
     content: Picture
     styles: tuple[Picture, ...]
     masks: tuple[Tensor | None, ...]
+    mask_checksums: tuple[str | None, ...]
     begun: Picture | None
     reduced: bool = False
 
@@ -130,6 +122,16 @@ class Pictures:
             sizes = " to ".join(f"{width} × {height}" for height, width in (stored, self.content.size))
             notes.append(f"{os.fspath(inputs.content)}: reduced from {sizes} pixels; pass `size` for another size")
         return notes
+
+    def checksums(self, inputs: Inputs) -> dict[str, Any]:
+        """SHA-256 of each file, as it was read, but the one to resume from, as a painting records them."""
+        return {
+            "content": self.content.sha256,
+            "styles": [style.sha256 for style in self.styles],
+            "masks": list(self.mask_checksums),
+            "start": None if inputs.start is None or self.begun is None else self.begun.sha256,
+            "weights": sha256(read_file(inputs.weights)),
+        }
 
     def task(self, device: torch.device, done: int, planned: int) -> Task:
         """What is to be painted, on a device, once the first `done` steps are made, with scales planned for others."""
@@ -153,8 +155,8 @@ def read_pictures(inputs: Inputs, sizes: Sizes) -> Pictures:
     height, width = content.size
     area = sizes.style_pixels or height * width
     styles = tuple(read_picture(path, longest=sizes.style_longest, pixels=area) for path in inputs.styles)
-    masks = [None if path is None else read_mask(path, content.size) for path in inputs.masks]
-    for index, (path, mask) in enumerate(zip(inputs.masks, masks, strict=True)):
+    masks = [(None, None) if path is None else read_mask(path, content.size) for path in inputs.masks]
+    for index, (path, (mask, _)) in enumerate(zip(inputs.masks, masks, strict=True)):
         if path is not None and mask is not None:
             with located(path):
                 check_mask(f"masks[{index}]", mask)
@@ -162,12 +164,8 @@ def read_pictures(inputs: Inputs, sizes: Sizes) -> Pictures:
     return Pictures(
         content,
         styles,
-        tuple(masks) or (None,) * len(styles),
+        tuple(mask for mask, _ in masks) or (None,) * len(styles),
+        tuple(checksum for _, checksum in masks),
         None if begun is None else read_picture(begun),
         reduced=sizes.longest is None and sizes.pixels is None and content.size != content.stored,
     )
-
-
-def checksum(path: PathLike) -> str:
-    """SHA-256 of a file."""
-    return sha256(read_file(path))

@@ -265,7 +265,7 @@ class _Writer:
     def __init__(self, painting: _Painting, pictures: Pictures, record: Record) -> None:
         self.painting, self.pictures, self.record = painting, pictures, record
         self.latest: StyleProgress | None = None
-        self.states = NewestState(force=painting.force)
+        self.states = NewestState()
         self.saved: Counter[str] = Counter()  # how many pictures on the way of each size
 
     def note(self, made: StyleProgress) -> None:
@@ -273,9 +273,9 @@ class _Writer:
         self.latest, saves = made, self.painting.saves
         if saves is not None and made.done % saves.every == 0:
             path = saves.path(made.done, made.total)
-            self._write(path, made.picture(), made.done)
+            checksum = self._write(path, made.picture(), made.done)
             self.saved[made.detail] += 1
-            self.states.keep(path, made.reached)
+            self.states.keep(path, checksum, made.reached)
 
     def finish(self, painted: Tensor) -> None:
         """Write the result."""
@@ -288,10 +288,10 @@ class _Writer:
     def stop(self, made: StyleProgress) -> str:
         """Write the picture reached instead of the result, and say so."""
         out = self.painting.out
-        self._write(out, made.picture(), made.done)
+        checksum = self._write(out, made.picture(), made.done)
         reached = f"{os.fspath(out)} holds the picture reached, {made.detail} pixels"
         if self.painting.kind == "PNG":
-            self.states.keep(out, made.reached)
+            self.states.keep(out, checksum, made.reached)
             reached += f", to go on from with `resume`{self._lost()}"
         return f"Interrupted after step {made.done} of {made.total}; {reached}"
 
@@ -306,13 +306,13 @@ class _Writer:
     def _lost(self) -> str:
         return f"; a state was not written: {self.states.lost}" if self.states.lost else ""
 
-    def _write(self, path: PathLike, painted: Tensor, step: int) -> None:
+    def _write(self, path: PathLike, painted: Tensor, step: int) -> str:
         content = self.pictures.content
         alpha = content.alpha
         if alpha is not None and size_of(alpha) != size_of(painted):
             alpha = interpolate(alpha, size_of(painted), mode="bilinear", antialias=True)
         picture = Picture(painted, alpha, content.icc, self.record.text(step))
-        write_picture(path, picture, force=self.painting.force)
+        return write_picture(path, picture, force=self.painting.force)
 
 
 def _going_on(task: Task, inputs: Inputs, record: Record) -> Task:
@@ -321,7 +321,7 @@ def _going_on(task: Task, inputs: Inputs, record: Record) -> Task:
     if resume is None or not record.done:
         return task
     with located(state_path(resume), kind=PictureError):
-        reached = read_state(resume, math.prod(task.size))
+        reached = read_state(resume, record.resumed[-1]["sha256"], math.prod(task.size))
         if reached is None:
             return task
         if (reached.done, reached.planned) != (record.done, record.planned):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -120,10 +121,13 @@ class PerceptualLoss(nn.Module):
         """
         if style is not None and not self.style_layers:
             raise OptionError("style layers to compare a style at", "none", "name some", tensor="style_layers")
+        for name, images in (("x", x), ("target", target), ("style", style)):
+            if images is not None or name != "style":
+                _require_batch(name, images)
         _require_fitting("target", target, x, same_size=bool(self.content_layers))
         _require_fitting("style", target if style is None else style, x, same_size=False)
-        x, target, style = self._unit(x), self._unit(target), None if style is None else self._unit(style)
         self._look_once(x, target, style)
+        x, target, style = self._unit(x), self._unit(target), None if style is None else self._unit(style)
         found = self._activations(x, self.layers)
         expected = self._activations(target, self.content_layers if style is not None else self.layers)
         terms = []
@@ -158,13 +162,15 @@ class PerceptualLoss(nn.Module):
         if self._ranges_seen or torch.compiler.is_compiling():
             return
         for name, batch in zip(("x", "target", "style"), images, strict=True):
-            if batch is not None and not batch.requires_grad:  # what is still being optimised may go astray
+            # a picture that is still being optimised may go astray, unlike what a network in training gives
+            if batch is not None and not (batch.requires_grad and batch.is_leaf):
+                self._ranges_seen = True
                 try:
                     with located(tensor=name):
-                        require_range(batch)
+                        require_range(self._unit(batch.detach()))
                 except PictureError as error:
+                    self._ranges_seen = False
                     raise error.advising("pass the range that they have as input_range") from None
-        self._ranges_seen = True
 
     def _activations(self, images: Tensor, layers: Iterable[str]) -> Mapping[str, Tensor]:
         kind = images.device.type
@@ -179,9 +185,9 @@ class ContentLoss(PerceptualLoss):
 
     Args:
         layers: Its `content_layers`.
-        network: As in `PerceptualLoss`.
-        reduction: As in `PerceptualLoss`.
-        input_range: As in `PerceptualLoss`.
+        network: A packed file, or a module that gives activations by layer name; the embedded VGG-19 if not given.
+        reduction: ``mean`` or ``sum`` over the images of a batch, or ``none`` for the loss of each.
+        input_range: Which numbers stand for black and white in the images.
     """
 
     def __init__(
@@ -200,9 +206,9 @@ class StyleLoss(PerceptualLoss):
 
     Args:
         layers: Its `style_layers`.
-        network: As in `PerceptualLoss`.
-        reduction: As in `PerceptualLoss`.
-        input_range: As in `PerceptualLoss`.
+        network: A packed file, or a module that gives activations by layer name; the embedded VGG-19 if not given.
+        reduction: ``mean`` or ``sum`` over the images of a batch, or ``none`` for the loss of each.
+        input_range: Which numbers stand for black and white in the images.
     """
 
     def __init__(
@@ -218,6 +224,9 @@ class StyleLoss(PerceptualLoss):
 
 def _weights(option: str, layers: Layers, presets: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     """Weights by layer; 1 where only names are given."""
+    if not isinstance(layers, Iterable):
+        cure = "pass names, weights by name, johnson or gatys; () for none"
+        raise OptionError("layers", layers, cure, tensor=option)
     if isinstance(layers, str):
         layers = presets.get(layers, (layers,))
     weights = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
@@ -227,10 +236,11 @@ def _weights(option: str, layers: Layers, presets: Mapping[str, tuple[str, ...]]
 
 
 def _range(input_range: tuple[float, float]) -> tuple[float, float]:
-    black, white = input_range
-    if not (math.isfinite(black) and math.isfinite(white) and black < white):
+    numbers = tuple(input_range) if isinstance(input_range, Iterable) else ()
+    finite = len(numbers) == 2 and all(isinstance(end, Real) and math.isfinite(end) for end in numbers)
+    if not finite or not numbers[0] < numbers[1]:
         raise OptionError("black and white, as in (-1, 1)", input_range, "pass two numbers", tensor="input_range")
-    return black, white
+    return numbers[0], numbers[1]
 
 
 def _load(path: Readable | None, layers: tuple[str, ...]) -> nn.Module:
@@ -240,6 +250,15 @@ def _load(path: Readable | None, layers: tuple[str, ...]) -> nn.Module:
             expected = f"johnson, gatys or a layer {LAYERS[0]} … {LAYERS[-1]}"
             raise OptionError(expected, f"“{layer}”", "name one of these", tensor="layers")
     return load_quantized_vgg(path, upto=max(layers, key=LAYERS.index))
+
+
+def _require_batch(name: str, images: object) -> None:
+    """Refuse what is no batch of images; their channels and sizes are looked at by the network."""
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise PictureError("images as a floating tensor", got, "convert them", tensor=name)
+    if images.ndim != 4 or not images.shape[0]:
+        raise PictureError("shape (N, 3, H, W), N from 1", tuple(images.shape), "pass one image or more", tensor=name)
 
 
 def _require_fitting(name: str, images: Tensor, x: Tensor, *, same_size: bool) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -15,10 +14,11 @@ from vggquant.errors import OptionError, PictureError, located
 from vggquant.files.safetensors import is_count
 from vggquant.models.vgg import Pooling
 from vggquant.pictures.files import Picture
-from vggquant.style.inputs import Inputs, Pictures, checksum
+from vggquant.style.inputs import Inputs, Pictures
 from vggquant.style.options import StyleOptions
 
 _CURE = "repeat the command that it was made with, or pass it as `start`"
+_FILES = ("content", "styles", "masks", "weights")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make_record(inputs: Inputs, pictures: Pictures, options: StyleOptions, pooli
     settings = {
         "options": dataclasses.asdict(options),
         "pooling": pooling,
-        "sha256": inputs.checksums(),
+        "sha256": pictures.checksums(inputs),
         "size": [width, height],
         "style_sizes": [[style.size[1], style.size[0]] for style in pictures.styles],
     }
@@ -74,7 +74,7 @@ def make_record(inputs: Inputs, pictures: Pictures, options: StyleOptions, pooli
         return Record(options, settings, options.steps)
     with located(inputs.resume):
         found = _resume(pictures.begun, options, settings)
-    here = {"step": found.done, "sha256": checksum(inputs.resume)}
+    here = {"step": found.done, "sha256": pictures.begun.sha256}
     return dataclasses.replace(found, resumed=(*found.resumed, here))
 
 
@@ -102,22 +102,42 @@ def _resume(picture: Picture, options: StyleOptions, settings: dict[str, Any]) -
     ours = _by_argument(json.loads(json.dumps(settings)))  # lists for tuples, as in what was read
     if ours.pop("steps") < steps:
         raise OptionError(f"`steps` {steps} or more, as before", options.steps, _CURE)
-    different = [name for name in ours if ours[name] != theirs.get(name)]
-    if different:
-        before = " and ".join(f"`{name}` {_brief(theirs.get(name))}" for name in different)
-        got = " and ".join(_brief(ours[name]) for name in different)
-        raise OptionError(f"{before}, as before", got, _CURE)
+    for name in ours:
+        if ours[name] != theirs.get(name):
+            raise _difference(name, theirs.get(name), ours[name])
     return Record(options, {**settings, "sha256": found["sha256"]}, planned, step, resumed)
 
 
 def _by_argument(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings by the arguments that they come from. Whoever resumes names no file to start from."""
-    files = {name: settings["sha256"][name] for name in ("content", "styles", "masks", "weights")}
+    files = {name: settings["sha256"][name] for name in _FILES}
     sizes = {"size": settings["size"], "style_size": settings["style_sizes"]}
-    return {**settings["options"], **files, **sizes, "pooling": settings["pooling"]}
+    return {**files, **settings["options"], "pooling": settings["pooling"], **sizes}
+
+
+def _difference(name: str, before: Any, now: Any) -> OptionError:
+    """What to say of the first setting that differs: files come first, since sizes follow from them."""
+    if name in _FILES:
+        if isinstance(before, list) and sorted(map(str, before)) == sorted(map(str, now)):
+            return OptionError(f"the same `{name}` as before", "the same files in another order", _CURE)
+        return OptionError(f"the same `{name}` as before", "a file of other contents, or another number of them", _CURE)
+    if name == "size":
+        cure = f"choose `size={max(before)}`, or pass the picture as `start`"
+        return OptionError(f"a result of {_sizes([before])}, as before", _sizes([now]), cure)
+    if name == "style_size":
+        cure = "choose `style_size` or `style_pixels` as before, or pass the picture as `start`"
+        return OptionError(f"styles of {_sizes(before)}, as before", _sizes(now), cure)
+    return OptionError(f"`{name}` {_brief(before)}, as before", _brief(now), _CURE)
+
+
+def _sizes(sizes: list[list[int]]) -> str:
+    return " and ".join(" × ".join(map(str, size)) for size in sizes) + " pixels"
 
 
 def _brief(value: object) -> str:
-    """A setting in a few characters: of checksums the first eight, and sizes as width and height."""
-    text = re.sub("([0-9a-f]{8})[0-9a-f]{56}", r"\1…", json.dumps(value, ensure_ascii=False))
-    return re.sub(r"\[([0-9]+), ([0-9]+)\]", r"\1 × \2", text).replace('"', "").replace("null", "none")
+    """An option's value as people write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_brief(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_brief, value))
+    return "none" if value is None else str(value)

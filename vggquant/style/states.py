@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from vggquant.errors import ContainerError, PictureError, StorageError, located
-from vggquant.files.disk import PathLike, read_file, sha256, write_file
+from vggquant.files.disk import HEAD_BYTES, PathLike, read_file, write_file
 from vggquant.files.safetensors import is_count, join_file, parse_json, split_file
 from vggquant.style.descent import HISTORY
 from vggquant.style.task import Reached
@@ -35,30 +35,32 @@ def state_path(picture: PathLike) -> str:
     return os.fspath(picture) + ENDING
 
 
-def write_state(picture: PathLike, reached: Reached, *, force: bool = False) -> None:
-    """Write a state beside its picture.
+def write_state(picture: PathLike, checksum: str, reached: Reached) -> None:
+    """Write a state beside its picture, in place of another one, since a state is of no use without its picture.
 
     Args:
-        picture: A file that was written already; the state is tied to it by its checksum.
+        picture: A file that was just written.
+        checksum: Its SHA-256, which ties the state to it.
         reached: The state.
-        force: Replace an existing file.
 
     Raises:
-        StorageError: The file exists, or cannot be written.
+        StorageError: The file cannot be written, or what is there holds no state.
     """
     tensors = {**reached.memory, _FIRST: reached.first}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     about = f'{{"crc32": {_crc32(arrays)}, "done": {reached.done}, "planned": {reached.planned}, '
-    about += f'"sha256": "{sha256(read_file(picture))}"}}'
+    about += f'"sha256": "{checksum}"}}'
     header, chunks = join_file(arrays, {_KEY: about})
-    write_file(state_path(picture), [header, *chunks], force=force)
+    path = state_path(picture)
+    write_file(path, [header, *chunks], force=_is_state(path))
 
 
-def read_state(picture: PathLike, pixels: int) -> Reached | None:
+def read_state(picture: PathLike, checksum: str | None, pixels: int) -> Reached | None:
     """Read the state that belongs to a picture.
 
     Args:
         picture: An intermediate picture.
+        checksum: Its SHA-256, by which the state knows it.
         pixels: Area of the whole transfer's result. A state that takes more memory than its own is not read.
 
     Returns:
@@ -78,7 +80,7 @@ def read_state(picture: PathLike, pixels: int) -> Reached | None:
             arrays = {name: tensor.array() for name, tensor in raw.items()}
         except ContainerError as error:
             raise PictureError("the state of a transfer", error.got, _CURE, tensor=error.tensor) from None
-        if about.get("sha256") != sha256(read_file(picture)):
+        if about.get("sha256") != checksum:
             return None
         if about.get("crc32") != _crc32(arrays):
             raise PictureError("the state of a transfer", "a damaged one", _CURE)
@@ -91,6 +93,17 @@ def read_state(picture: PathLike, pixels: int) -> Reached | None:
         return Reached(counts[0], counts[1], first, tensors)
 
 
+def _is_state(path: PathLike) -> bool:
+    """Whether a file is some picture's state, and not something else of that name."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return _KEY.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False
+
+
 def remove_state(picture: PathLike) -> None:
     """Remove the state of a picture that is no longer there."""
     with contextlib.suppress(OSError):
@@ -98,29 +111,24 @@ def remove_state(picture: PathLike) -> None:
 
 
 class NewestState:
-    """Keeps the state of the newest picture alone, since states are large.
+    """Keeps the state of the newest picture alone, since states are large."""
 
-    Args:
-        force: Whether existing files may be replaced.
-    """
-
-    def __init__(self, *, force: bool) -> None:
-        self.force = force
+    def __init__(self) -> None:
         self.picture: PathLike | None = None
-        self.lost = ""  # why a state could not be written, if one could not
+        self.lost = ""  # why the newest state could not be written, if it could not
 
-    def keep(self, picture: PathLike, reached: Reached) -> None:
+    def keep(self, picture: PathLike, checksum: str, reached: Reached) -> None:
         """Write the state beside a picture, and remove the one that was written before.
 
         A painting is not given up for want of room for its state.
         """
         older = self.picture
         try:
-            write_state(picture, reached, force=self.force)
+            write_state(picture, checksum, reached)
         except StorageError as error:
             self.lost = str(error)
             return
-        self.picture = picture
+        self.picture, self.lost = picture, ""
         if older is not None and state_path(older) != state_path(picture):
             remove_state(older)
 

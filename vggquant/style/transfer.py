@@ -100,6 +100,9 @@ def stylize(
     if resume is not None:
         if start is not None or done:
             raise OptionError("a picture to start or a transfer to resume", "both", "pass one", tensor="resume")
+        if not isinstance(resume, Reached):
+            cure = "pass what a report had, or a picture's name to paint"
+            raise OptionError("the state of a transfer", type(resume).__name__, cure, tensor="resume")
         task = task.going_on(resume)
     check_task(task, options)
     options = options.settled(bf16=computes_bf16(task.content.device))
@@ -226,7 +229,7 @@ def _loss_at(stage: Stage, vgg: Features, task: Task, options: StyleOptions) -> 
 
 
 class _Reporter:
-    """Reports steps to the caller, with the time left estimated by the pixels that are still to be worked through."""
+    """Reports steps to the caller, with the time left once it can be told."""
 
     def __init__(
         self,
@@ -241,27 +244,39 @@ class _Reporter:
         self.steps, self.first, self.shown, self.progress = steps, first, shown, progress
         self.work = sum(stage.area * len(stage.without(task.done)) for stage in remaining)
         self.worked = 0
-        self.began = time.monotonic()
-        self.warm: tuple[float, int] | None = None  # when the first step was made, which takes longest, and its work
+        self.began = self.before = time.monotonic()
+        self.stage: Stage | None = None
+        self.ordinary, self.seconds, self.pixels = 0, 0.0, 0  # steps that were measured, their time and their work
         self.latest: StyleProgress | None = None
 
     def __call__(self, stage: Stage, step: int, terms: dict[str, float], descent: Descent) -> None:
+        now = time.monotonic()
+        if stage is self.stage:  # the first step of a stage takes longer: what is compared with is computed in it
+            self.ordinary += 1
+            self.seconds += now - self.before
+            self.pixels += stage.area
         self.worked += stage.area
-        elapsed = time.monotonic() - self.began
-        since, before = self.warm or (0.0, 0)
-        left = (elapsed - since) * (self.work - self.worked) / (self.worked - before)
-        self.warm = self.warm or (elapsed, self.worked)
+        self.stage, self.before = stage, now
         reached = Reached(step + 1, self.planned, self.first, descent.memory())
         self.latest = StyleProgress(
             "stylize",
             step + 1,
             self.steps,
-            elapsed,
+            now - self.began,
             stage.width_by_height,
             terms,
-            left,
+            self._left(),
+            even=False,
             picture=partial(self.shown, reached.memory["pixels"]),
             reached=reached,
         )
         if self.progress is not None:
             self.progress(self.latest)
+
+    def _left(self) -> float | None:
+        """Seconds for the pixels still to be worked through, once two ordinary steps and a second of them were made."""
+        if self.worked == self.work:
+            return 0.0
+        if self.ordinary < 2 or self.seconds < 1:
+            return None
+        return self.seconds * (self.work - self.worked) / self.pixels
