@@ -1,4 +1,4 @@
-"""Tries mutants of files: `python -m tests.fuzz packed --mutants 1000000`, or `torch`.
+"""Tries mutants of files: `python -m tests.fuzz packed --mutants 1000000`, or `hdf5`, `pictures` or `torch`.
 
 Each kind has a module of its own, which makes mutants of sound files and judges how they end. Mutant N of a seed is
 always the same. What fails is kept in tests/regressions, where a test tries it again.
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-KINDS = ("packed", "torch")  # each a module `fuzz_…` beside this one
+KINDS = ("hdf5", "packed", "pictures", "torch")  # each a module `fuzz_…` beside this one
 REGRESSIONS = Path(__file__).parent / "regressions"
 SLOWEST = 2.0  # seconds
 

@@ -6,17 +6,27 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from vggquant.errors import SourceError
-from vggquant.isolated import Answer
+from vggquant.isolated import Answer, Limits, limit_anew
 
 
 def sound(data: bytes, **arguments: Any) -> Answer:
     numbers = np.frombuffer(data, np.uint8)
     return Answer({"pid": os.getpid(), **arguments}, {"reversed": numbers[::-1], "halves": (numbers / 2).astype(">f4")})
+
+
+def looks(file: IO[bytes]) -> Answer:
+    """Reads the end, the whole and nothing."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(-5, os.SEEK_CUR)
+    end = file.read()
+    assert file.read(1) == b""
+    file.seek(0)
+    return Answer({"size": size, "end": end.decode()}, {"whole": np.frombuffer(file.read(), np.uint8)})
 
 
 def refuses(data: bytes) -> Answer:
@@ -40,6 +50,16 @@ def crashes(data: bytes) -> Answer:
 
 def hoards(data: bytes) -> Answer:
     return Answer({}, {"ones": np.ones(2**29)})
+
+
+def needs_memory(data: bytes, memory: int) -> Answer:
+    limit_anew(Limits(memory, 1))
+    return Answer({}, {"ones": np.ones(2**24, np.uint8)})
+
+
+def loops_anew(data: bytes) -> Answer:
+    while True:  # each time with as much time, but from when the reading began
+        limit_anew(Limits(2**28, 0.3))
 
 
 def hands_back_too_much(data: bytes) -> Answer:

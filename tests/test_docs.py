@@ -96,14 +96,22 @@ def test_the_embedded_files_hash_is_documented() -> None:
     assert sha256(read_file(embedded_path())) in (ROOT / "docs" / "weights.md").read_text()
 
 
-@pytest.mark.parametrize("kind", ["python", "py"])
-def test_the_readmes_python_is_valid_and_its_names_exist(kind: str) -> None:
-    imports = [node for node in ast.parse(block(README, kind)).body if isinstance(node, ast.ImportFrom)]
+PYTHON = re.findall(r"```py(?:thon)?\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_the_readmes_python_is_valid_and_its_names_exist(code: str) -> None:
+    imports = [node for node in ast.parse(code).body if isinstance(node, ast.ImportFrom)]
     assert imports
     for node in imports:
         for alias in node.names:
             assert node.module
             assert hasattr(importlib.import_module(node.module), alias.name)
+
+
+def test_the_readmes_training_loop_runs() -> None:
+    (code,) = (code for code in PYTHON if "PerceptualLoss" in code)
+    exec(compile(code, "README.md", "exec"), {})
 
 
 def test_the_readmes_commands_exist() -> None:

@@ -23,6 +23,20 @@ def test_mutants_of_torchs_files_are_refused_or_read_as_torch_does() -> None:
     assert ends["read as torch reads it"] > 100
 
 
+def test_mutants_of_keras_files_end_behind_the_wall() -> None:
+    ends = fuzz.try_range("hdf5", 0, range(500), keep=False)
+    assert not ends["wrong"]
+    assert ends["refused"] > 50
+    assert ends["read"] > 50
+
+
+def test_mutants_of_pictures_are_refused_or_read() -> None:
+    ends = fuzz.try_range("pictures", 0, range(1_000), keep=False)
+    assert not ends["wrong"]
+    assert ends["refused"] > 300
+    assert ends["read"] > 300
+
+
 @pytest.mark.parametrize("kind", fuzz.KINDS)
 def test_a_mutant_is_the_same_every_time(kind: str) -> None:
     mutant = fuzz.module_of(kind).mutant

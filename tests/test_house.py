@@ -16,11 +16,11 @@ PACKAGE = Path(vggquant.__file__).parent
 
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "": (("errors", "lazy_imports"), ("progress", "wording", "isolated")),
+    "": (("errors", "lazy_imports"), ("progress", "wording", "isolated", "threads")),
     "networks": (("network",), ("vgg",), ("families",)),
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
-        ("disk", "known_files"),
+        ("disk", "known_files", "scratch"),
         ("safetensors", "weights", "torch_archives", "torch_pickles"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),
@@ -29,15 +29,15 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("convolutions",),
         ("sources",),
     ),
-    "pictures": (("generated", "colors"), ("files",)),
-    "models": (("devices", "gradients", "features", "half", "preprocessing"), ("vgg",), ("load",)),
+    "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",)),
+    "models": (("devices", "gradients", "features", "half", "preprocessing", "frozen"), ("vgg",), ("load",)),
     "packing": (("budget", "widths", "inspection"), ("quantizing", "unpacker"), ("packer",)),
     "style": (
         ("options",),
         ("descent", "losses", "scales"),
         ("task",),
-        ("checks", "memory"),
-        ("transfer", "loading", "inputs"),
+        ("checks", "memory", "states"),
+        ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),
         ("painting",),
     ),
@@ -50,7 +50,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("report",),
     ),
     "cli": (
-        ("output", "progress", "options"),
+        ("output", "options"),
+        ("progress",),
         ("pack", "unpack", "info", "verify", "compare", "stylize"),
         ("app",),
     ),

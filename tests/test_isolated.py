@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vggquant import isolated
-from vggquant.errors import SourceError
+from vggquant.errors import SourceError, StorageError
 from vggquant.isolated import Answer, Limits, OverrunError, read_isolated
 
 LIMITS = Limits(memory=2**28, seconds=0.5)
@@ -32,6 +32,18 @@ def test_values_and_arrays_come_back_and_the_child_is_kept() -> None:
     assert np.array_equal(first.arrays["halves"], np.frombuffer(b"12345", np.uint8) / 2)
     assert first.arrays["halves"].dtype == np.dtype(">f4")
     assert second.arrays["reversed"].size == 0
+
+
+@pytest.mark.parametrize("size", [5, 65_536, 300_000])
+def test_a_file_may_be_read_in_pieces(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(97, 102)) * (size // 5)
+    for executable in (sys.executable, ""):
+        monkeypatch.setattr(sys, "executable", executable)
+        answer = read_isolated("tests.readers:looks", data, {}, LIMITS, lazily=True)
+        assert answer.values == {"size": len(data), "end": "abcde"}
+        assert answer.arrays["whole"].tobytes() == data
+    monkeypatch.undo()
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
 
 
 def test_a_refusal_is_raised_here() -> None:
@@ -64,6 +76,49 @@ def test_a_child_that_waits_is_ended_by_the_clock(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OverrunError, match="far longer"):
         ask("sleeps")
     assert time.monotonic() - began < 10
+
+
+def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(isolated, "_CHILDREN", isolated._Children())
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", no_more)
+        with pytest.raises(
+            StorageError, match="a child process to read in, got Resource temporarily unavailable; free"
+        ):
+            ask("sound")
+    with monkeypatch.context() as patch:
+        patch.setattr(isolated, "_SCRIPT", "import sys; sys.exit(1)")
+        with pytest.raises(StorageError, match="a child process to read in, got one that does not start; free"):
+            ask("sound")
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
+
+
+def test_without_a_thread_for_the_deadline_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", no_more)
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
+    with pytest.raises(OverrunError, match="far longer"):
+        ask("loops")
+
+
+def test_a_reader_may_set_its_limits_anew() -> None:
+    assert ask("needs_memory", memory=2**26).arrays["ones"].size == 2**24
+    with pytest.raises(OverrunError, match="far more memory"):
+        ask("needs_memory", memory=2**20)
+    began = time.process_time()
+    with pytest.raises(OverrunError, match="far longer"):
+        ask("loops_anew", limits=Limits(2**28, 30))
+    assert time.process_time() - began < 5
+
+
+def test_outside_of_a_child_limits_are_not_set_anew() -> None:
+    isolated.limit_anew(Limits(0, 0))
+    assert np.ones(2**20).all()
 
 
 def test_what_libraries_print_is_not_seen(capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from vggquant.lazy_imports import offer
 if TYPE_CHECKING:
     from vggquant.comparison.study import compare
     from vggquant.errors import VggQuantError
+    from vggquant.models.frozen import Frozen
     from vggquant.models.load import load_quantized_state_dict, load_quantized_vgg
     from vggquant.models.vgg import VGG
     from vggquant.packing.inspection import info, verify
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VGG",
+    "Frozen",
     "StyleOptions",
     "VggQuantError",
     "compare",
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__ = offer(
     __name__,
     {
+        "Frozen": "models.frozen",
         "StyleOptions": "style.options",
         "VGG": "models.vgg",
         "VggQuantError": "errors",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import io
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.errors import PictureError, SourceError, VggQuantError
+from vggquant.errors import PictureError, SourceError, StorageError, VggQuantError
 
 try:
     import fcntl
@@ -41,6 +43,7 @@ START = 20.0  # seconds on the clock until a child is ready
 _ERRORS: dict[str, type[VggQuantError]] = {kind.__name__: kind for kind in (PictureError, SourceError)}
 _TYPES = frozenset({"|u1", "<f2", "<f4", "<f8", ">f2", ">f4", ">f8"})  # of arrays that are handed back
 _PIPE = 2**20  # bytes that a pipe to a child holds
+_PIECE = 2**16  # bytes of a file handed over at once, where it is read lazily
 _NO_MEMORY = 97  # the exit code of a child that has none left
 _LENGTH = struct.Struct("<Q")
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vggquant.isolated import serve; serve()"
@@ -76,7 +79,9 @@ class OverrunError(Exception):
     """A reader crashed, or took more time or memory than it may; ``str()`` says which."""
 
 
-def read_isolated(reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits) -> Answer:
+def read_isolated(
+    reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits, *, lazily: bool = False
+) -> Answer:
     """Have a file read by a child process, which is kept for the next one.
 
     Args:
@@ -85,15 +90,18 @@ def read_isolated(reader: str, data: bytes | memoryview, arguments: Mapping[str,
         data: The file.
         arguments: Anything that JSON holds.
         limits: What the reading may take.
+        lazily: Whether the function takes an open file instead of the bytes, of which only what it reads is handed
+            over.
 
     Raises:
         VggQuantError: What the reader raised.
+        StorageError: There can be no child process.
         OverrunError: The child died or overran its limits.
     """
     if not sys.executable or getattr(sys, "frozen", False):  # there is no interpreter to start
-        answer: Answer = _function(reader)(bytes(data), **arguments)
+        answer: Answer = _function(reader)(io.BytesIO(data) if lazily else bytes(data), **arguments)
         return answer
-    return _CHILDREN.of_this_process().ask(reader, data, arguments, limits)
+    return _CHILDREN.of_this_process().ask(reader, data, arguments, limits, lazily)
 
 
 class _Child:
@@ -103,10 +111,12 @@ class _Child:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits) -> Answer:
+    def ask(
+        self, reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits, lazily: bool
+    ) -> Answer:
         """Hand over a file and wait for the answer; whatever goes wrong ends the child."""
         view = memoryview(data).cast("B")
-        request = {"reader": reader, "arguments": arguments, "size": len(view)}
+        request = {"reader": reader, "arguments": arguments, "size": len(view), "lazily": lazily}
         with self.lock:
             try:
                 process = self._started()
@@ -115,9 +125,9 @@ class _Child:
                 with _deadline(process, WALL * limits.seconds) as overdue:
                     try:
                         _write(process.stdin, {**request, "memory": limits.memory, "seconds": limits.seconds})
-                        process.stdin.write(view)
+                        process.stdin.write(view[:0] if lazily else view)
                         process.stdin.flush()
-                        return _received(process.stdout, limits)
+                        return _received(process, view, limits)
                     except (OSError, EOFError, KeyError, TypeError, ValueError):
                         self.close()
                         raise OverrunError(_reason(process, overdue())) from None
@@ -131,14 +141,17 @@ class _Child:
         """The child, started anew if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.close()
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # where libraries print
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-                start_new_session=True,  # so that Ctrl-C is left to this process
-            )
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,  # where libraries print
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                    start_new_session=True,  # so that Ctrl-C is left to this process
+                )
+            except OSError as error:  # of memory or processes there are no more
+                raise _unready(error.strerror or "none") from None
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             with contextlib.suppress(OSError, AttributeError):  # Linux alone has larger pipes
@@ -146,7 +159,7 @@ class _Child:
             with _deadline(self.process, START):
                 if not self.process.stdout.read(1):
                     self.close()
-                    raise OverrunError("a reader that does not start")
+                    raise _unready("one that does not start")
         return self.process
 
     def close(self) -> None:
@@ -189,11 +202,16 @@ def _deadline(process: subprocess.Popen[bytes], seconds: float) -> Iterator[Call
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # no more threads: only the limit on processor time holds
+        timer.start()
     try:
         yield over.is_set
     finally:
         timer.cancel()
+
+
+def _unready(got: str) -> StorageError:
+    return StorageError("a child process to read in", got, "free memory, or raise the limit of processes")
 
 
 def _reason(process: subprocess.Popen[bytes], overdue: bool) -> str:
@@ -229,9 +247,17 @@ def _exactly(pipe: IO[bytes], size: int) -> Array:
     return found
 
 
-def _received(pipe: IO[bytes], limits: Limits) -> Answer:
+def _received(process: subprocess.Popen[bytes], data: memoryview, limits: Limits) -> Answer:
     """The answer of a child, of which nothing is believed that does not fit its form."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    pipe = process.stdout
     message = _read(pipe, limits.memory)
+    while "wanted" in message:
+        begin, end = message["wanted"]
+        process.stdin.write(data[begin:end])
+        process.stdin.flush()
+        message = _read(pipe, limits.memory)
     if "error" in message:
         fields = message["fields"]
         raise _ERRORS[message["error"]](fields["expected"], fields["got"], fields["cure"], tensor=fields["tensor"])
@@ -263,6 +289,9 @@ def serve() -> None:
     with contextlib.suppress(EOFError):
         while True:
             request = _read(requests, 2**20)
+            if request["lazily"]:
+                _answer(request, _Remote(requests, answers, request["size"]), answers)
+                continue
             data = requests.read(request["size"])
             if len(data) < request["size"]:
                 break
@@ -270,10 +299,50 @@ def serve() -> None:
             del data
 
 
-def _answer(request: Mapping[str, Any], data: bytes, pipe: IO[bytes]) -> None:
+class _Remote(io.RawIOBase):
+    """A file that the parent has; pieces of it are asked for when they are read."""
+
+    def __init__(self, requests: IO[bytes], answers: IO[bytes], size: int) -> None:
+        self.requests, self.answers, self.size = requests, answers, size
+        self.place = 0
+        self.pieces: dict[int, bytes] = {}  # by their numbers, all of them as they are needed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as the file goes."""
+        view = memoryview(buffer).cast("B")
+        begin, end = self.place, min(self.place + len(view), self.size)
+        while self.place < end:
+            number, within = divmod(self.place, _PIECE)
+            if number not in self.pieces:
+                self.pieces[number] = self._ask(number * _PIECE, min((number + 1) * _PIECE, self.size))
+            part = self.pieces[number][within : within + end - self.place]
+            view[self.place - begin : self.place - begin + len(part)] = part
+            self.place += len(part)
+        return max(0, self.place - begin)
+
+    def _ask(self, begin: int, end: int) -> bytes:
+        _write(self.answers, {"wanted": [begin, end]})
+        self.answers.flush()
+        piece = self.requests.read(end - begin)
+        if len(piece) < end - begin:  # the parent is gone
+            os._exit(0)
+        return piece
+
+
+def _answer(request: Mapping[str, Any], data: bytes | _Remote, pipe: IO[bytes]) -> None:
     try:
         function = _function(request["reader"])
-        with _limited(request["memory"], request["seconds"]):
+        with _limited(Limits(request["memory"], request["seconds"])):
             found = function(data, **request["arguments"])
             arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
     except VggQuantError as error:
@@ -295,19 +364,40 @@ def _function(reader: str) -> Callable[..., Answer]:
     return function
 
 
+class _Reading:
+    """The reading that runs here, if one does: the processor time at which it began."""
+
+    began: float | None = None
+
+
 @contextlib.contextmanager
-def _limited(memory: int, seconds: float) -> Iterator[None]:
+def _limited(limits: Limits) -> Iterator[None]:
     """Keep what runs here within limits: beyond them, memory cannot be had, and the process ends."""
     if resource is None:
         yield
         return
-    with contextlib.suppress(OSError, ValueError):
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory, resource.RLIM_INFINITY))
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    _Reading.began = time.process_time()
+    limit_anew(limits)
     try:
         yield
     finally:
+        _Reading.began = None
         signal.setitimer(signal.ITIMER_PROF, 0)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def limit_anew(limits: Limits) -> None:
+    """Set other limits for the reading that runs here, once it is known how much it may take.
+
+    Memory counts from now on, and time from when the reading began. Outside of a child process there are no limits.
+    """
+    if _Reading.began is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory, resource.RLIM_INFINITY))
+    left = _Reading.began + limits.seconds - time.process_time()
+    if left <= 0:
+        signal.raise_signal(signal.SIGPROF)
+    signal.setitimer(signal.ITIMER_PROF, left)

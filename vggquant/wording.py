@@ -1,8 +1,10 @@
-"""Words sizes and signal-to-noise ratios for people; printing them is left to `cli` and `comparison`."""
+"""Words sizes, signal-to-noise ratios and interrupts for people; printing them is left to `cli` and `comparison`."""
 
 from __future__ import annotations
 
 import math
+
+INTERRUPTED = "Interrupted; every file is the old one or a whole new one."
 
 
 def megabytes(count: int) -> str:

@@ -24,7 +24,7 @@ def test_version() -> None:
         (["pack", "vgg19", "x", "--bits", "conv9_*=1,*=2"], 2, "Error: "),
         (["pack", "vgg19", "x", "--coding", "zip"], 2, "'zip' is not one of"),
         (["pack", "vgg19", "x", "--upto", "relu7_1"], 2, "relu7_1"),
-        (["pack", "vgg19", "x", "--preprocessing", "torch"], 1, "preprocessing caffe, which the file is known to have"),
+        (["pack", "vgg19", "x", "--preprocessing", "torch"], 1, "preprocessing caffe, which these weights are known"),
         (["pack", "vgg19", "x", "--arch", "vgg16"], 1, "architecture vgg19"),
         (["unpack", "vgg19", "x.npz"], 2, "expected an ending"),
         (["unpack", "vgg19", "x.h5", "--layout", "caffe"], 2, "layout keras for .h5"),

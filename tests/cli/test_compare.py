@@ -47,7 +47,7 @@ def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monk
         (("vgg19", "vgg19", "--images", "missing"), 1, "a folder of pictures"),
         (("vgg19", "vgg19", "--style", "x.png"), 2, "add --transfer"),
         (("vgg19", "vgg19", "--transfer", "--upto", "relu1_1"), 2, "leave --upto or --transfer out"),
-        (("vgg19", "vgg19", "--upto", "relu9_9"), 2, "--upto: expected a layer of vgg19"),
+        (("vgg19", "vgg19", "--upto", "relu9_9"), 2, "--upto: expected one of conv1_1, relu1_1"),
         (("vgg19", "vgg19", "--report", "/no/such/folder/x.html"), 1, "/no/such/folder/x.html: expected an existing"),
         (("vgg19", "vgg19", "--report", "/"), 1, "/: expected a file name, got a folder"),
         (("missing.safetensors", "vgg19", "--json"), 1, "missing.safetensors: expected a readable file"),

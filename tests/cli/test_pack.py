@@ -13,7 +13,7 @@ def test_pack_reports_and_info_and_verify_agree(tmp_path: Path) -> None:
     assert "vgg19, 3 layers" in result.stdout
     table = run("info", out).stdout
     lines = table.splitlines()
-    assert lines[0].split() == ["layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQNR", "dB"]
+    assert lines[0].split() == ["layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQNR"]
     assert lines[1].split()[:5] == ["conv1_1", "64×3×3×3", "8", "planes", "256"]
     assert lines[2].split()[:5] == ["conv1_2", "64×64×3×3", "2", "planes", "4"]
     assert "vgg19 up to conv2_1" in table

@@ -3,7 +3,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import on_a_terminal
+from vggquant.cli.progress import progress_bar
+from vggquant.progress import Progress
 
 
 def test_a_terminal_sees_a_progress_bar(tmp_path: Path) -> None:
@@ -24,3 +28,39 @@ def test_a_terminal_of_80_columns_sees_a_transfers_progress(pictures: Path) -> N
     last = next(line for line in reversed(lines) if "40/40" in line)
     assert re.search(r"0:00 [\d.]+/s 100 × \d+ content [\d.e+-]+ style [\d.e+-]+", last)
     assert all(len(line.strip()) <= 80 for line in lines if "/40" in line)
+
+
+def lines_of(seconds: float, steps: int, capsys: pytest.CaptureFixture[str], estimated: bool = True) -> list[str]:
+    """What is printed, where there is no terminal, of work that takes some time."""
+    with progress_bar("stylizing") as show:
+        for step in range(1, steps + 1):
+            elapsed = seconds * step / steps
+            left = seconds - elapsed if estimated else None
+            show(Progress("stylize", step, steps, elapsed, "8 × 6", {"loss": 3.0, "style": 2.0}, left))
+    return capsys.readouterr().err.splitlines()
+
+
+def test_short_work_is_done_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines_of(9.5, 100, capsys) == []
+    assert lines_of(9.5, 100, capsys, estimated=False) == []
+
+
+def test_a_log_is_told_how_long_it_takes_and_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert lines_of(30, 60, capsys) == [
+        "stylizing: 58 more steps take about 29 seconds",
+        "stylizing: 22 of 60, about 19 seconds left, 8 × 6, style 2",
+        "stylizing: 42 of 60, about 9 seconds left, 8 × 6, style 2",
+    ]
+    assert lines_of(25, 50, capsys, estimated=False) == [
+        "stylizing: 20 of 50, 8 × 6, style 2",
+        "stylizing: 40 of 50, 8 × 6, style 2",
+    ]
+
+
+def test_a_log_stays_short_and_never_silent_for_long(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = lines_of(3600, 3600, capsys)
+    assert lines[0] == "stylizing: 3599 more steps take about 60 minutes"
+    assert len(lines) == 20  # one every three minutes
+    assert "about 57 minutes left" in lines[1]
+    assert len(lines_of(36_000, 3600, capsys)) == 120  # one every five
+    assert "take about 10 hours" in lines_of(36_000, 3600, capsys)[0]

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,3 +54,37 @@ def test_without_matplotlib_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -
 def test_pixels_are_rounded_and_kept_in_range() -> None:
     picture = torch.tensor([-0.5, 0.0, 0.499 / 255, 0.501 / 255, 1.0, 7.0]).reshape(1, 3, 1, 2)
     assert to_uint8(picture).tolist() == [[[0, 0, 255], [0, 1, 255]]]
+
+
+WITH_SETTINGS = """
+import os, sys
+from vggquant.comparison.drawing import require_matplotlib
+from vggquant.errors import PictureError
+try:
+    require_matplotlib()
+except PictureError as error:
+    raise SystemExit(str(error))
+import matplotlib
+from vggquant.comparison import drawing
+with drawing._settings():
+    assert matplotlib.rcParams["savefig.dpi"] == "figure"
+assert matplotlib.rcParams["savefig.dpi"] == 5000
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (b"backend: nosuch\nfoo: bar\nsavefig.dpi: 5000\n", ""),
+        (
+            b"\xff\xfe",
+            "expected matplotlib with sound settings, got 'utf-8' codec .*; remove or mend the file matplotlibrc",
+        ),
+    ],
+)
+def test_settings_in_the_working_folder_change_nothing(settings: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(settings)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", WITH_SETTINGS]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert re.fullmatch(said, found.stderr.strip()), found.stderr

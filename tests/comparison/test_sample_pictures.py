@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,30 @@ def test_pictures_of_ones_own(small: None, folder: Path) -> None:
     assert list(found) == ["astronaut.png", "chelsea.png"]
     height, width = found["chelsea.png"].shape[2:]
     assert abs(height * width - 64 * 64) < 100
+
+
+def test_names_that_look_the_same_stay_apart(small: None, tmp_path: Path) -> None:
+    """Only 199 characters of a name are shown, and what cannot be printed is escaped."""
+    colors = {"x" * 220 + "1.png": "red", "x" * 220 + "2.png": "lime", "x" * 220 + "3.png": "blue"}
+    colors |= {"a\n.png": "black", "a\\n.png": "white"}
+    for name, color in colors.items():
+        Image.new("RGB", (32, 32), color).save(tmp_path / name)
+    found = named_pictures(tmp_path)
+    cut = "x" * 199 + "…"
+    assert list(found) == ["a\\n.png", "a\\n.png (2)", cut, f"{cut} (2)", f"{cut} (3)"]
+    means = [picture.mean(dim=(0, 2, 3)).tolist() for picture in found.values()]
+    assert means == [[0, 0, 0], [1, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_within_an_unreadable_one(small: None, tmp_path: Path) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    (tmp_path / "outer").chmod(0)
+    try:
+        with pytest.raises(PictureError, match="expected a folder of pictures"):
+            named_pictures(tmp_path / "outer" / "inner")
+    finally:
+        (tmp_path / "outer").chmod(0o700)
 
 
 def test_generated_pictures_are_the_same_twice(small: None) -> None:

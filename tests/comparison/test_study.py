@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from vggquant import compare, pack
 from vggquant.comparison import study as study_module
 from vggquant.comparison.study import Comparison
-from vggquant.errors import OptionError, SourceError, StorageError
+from vggquant.errors import OptionError, SourceError
 from vggquant.packing.inspection import info
 from vggquant.progress import Progress
 from vggquant.style.options import StyleOptions
@@ -138,12 +137,3 @@ def test_transfers_need_all_style_layers(small: None, tmp_path: Path) -> None:
             compare(reference, files, widths=[1], transfer=True, progress=seen.append)
         assert caught.value.path == cut
     assert not seen  # noticed before any work
-
-
-def test_without_room_for_temporary_files_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: object) -> None:
-        raise FileNotFoundError(2, "No usable temporary directory found")
-
-    monkeypatch.setattr(tempfile, "TemporaryDirectory", fail)
-    with pytest.raises(StorageError, match="temporary files, got No usable temporary directory found"):
-        compare("vgg19", ["vgg19"])

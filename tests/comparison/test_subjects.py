@@ -38,7 +38,7 @@ def test_a_reference_that_does_not_tell_is_told(small: None, tmp_path: Path) -> 
     arrays = write_layout(random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1"), "torchvision", ARCHITECTURES["vgg11"])
     source = tmp_path / "x.safetensors"
     source.write_bytes(b"".join(bytes(c) for c in write_safetensors(arrays, {})))
-    with pytest.raises(SourceError, match="pass `arch`"):
+    with pytest.raises(SourceError, match="all convolutions of vgg11, got none behind conv2_1; pass `upto='conv2_1'`"):
         compare(source, widths=[4])
     study = compare(source, widths=[4, 4], preprocessing="torch", arch="vgg11", upto="relu2_1")
     assert study.reference.label == "reference (float32)"

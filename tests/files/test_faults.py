@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -15,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, run
 from vggquant.errors import StorageError, VggQuantError
-from vggquant.files.container import read
+from vggquant.files.container import read, write
 from vggquant.files.disk import HEAD_BYTES, Bytes, read_file, write_file
 from vggquant.models.load import load_quantized_vgg
 from vggquant.packing.packer import pack
@@ -162,6 +163,43 @@ def test_a_write_that_fails_halfway(number: int, tmp_path: Path, monkeypatch: py
         write_file(path, chunks(), force=True)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("place", [9, 700, -70, -1])  # in the header, the metadata, the codes, and the bias
+def test_a_file_that_does_not_read_back_never_takes_its_place(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(OLD.read_bytes())
+    original = os.fsync
+
+    def spoil(descriptor: int) -> None:
+        original(descriptor)
+        if os.fstat(descriptor).st_size > 1000:
+            end = place if place >= 0 else os.fstat(descriptor).st_size + place
+            (temporary,) = tmp_path.glob(".vggquant-*")
+            data = bytearray(temporary.read_bytes())
+            data[end] ^= 4
+            temporary.write_bytes(data)
+
+    monkeypatch.setattr(os, "fsync", spoil)
+    result = run("pack", NEW, path, "--force")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {path}: ")
+    assert " to be read back, got " in result.stderr
+    assert result.stderr.endswith("; check the disk and the memory of this machine, and try again\n")
+    assert result.stderr.count("\n") == 1
+    assert path.read_bytes() == OLD.read_bytes()
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_weights_that_no_reader_takes_are_not_written(tmp_path: Path) -> None:
+    weights = read(NEW)
+    tensor = weights.palettized["conv1_1.weight"]
+    short = {"conv1_1.weight": dataclasses.replace(tensor, codebook=tensor.codebook[:3])}
+    with pytest.raises(StorageError, match=r"codes below 3, the codebook's size to be read back, got"):
+        write(tmp_path / "x", dataclasses.replace(weights, palettized=short))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_limit_on_file_sizes_leaves_the_old_file(tmp_path: Path) -> None:

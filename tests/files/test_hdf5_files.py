@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_h5py_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     h5py.File(tmp_path / "x.h5", "w").close()
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(SourceError, match=r"expected h5py .*, got no such package; pip install 'vggquant\[keras\]'"):
-        read_here((tmp_path / "x.h5").read_bytes())
+        read_here(io.BytesIO((tmp_path / "x.h5").read_bytes()))
 
 
 def test_groups_too_deep_and_of_optimizers_are_not_entered(arrays: dict[str, Floats], tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_recorded_preprocessing_holds(tmp_path: Path) -> None:
     for path in (golden, tmp_path / "x.safetensors"):
         with pytest.raises(SourceError, match="preprocessing torch, which these weights are known to have"):
             read_source(path, preprocessing="caffe", upto="relu1_1")
-    with pytest.raises(SourceError, match="arch vgg11"):
+    with pytest.raises(SourceError, match="architecture vgg11"):
         read_source(golden, arch="vgg16")
 
 

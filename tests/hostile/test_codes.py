@@ -1,4 +1,4 @@
-"""Codes, codebooks and scales of a packed file, cases 36 to 52."""
+"""Codes, codebooks and scales of a packed file, cases 36 to 52, 121 and 123."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zlib import compressobj
 import numpy as np
 import pytest
 
-from tests.hostile.cases import Cases
+from tests.hostile.cases import Cases, Prepared
 from tests.packed import ASCENDING, HUFFMAN, LAYER, changed, rebuilt, set_layer, set_tensor, unaligned
 from tests.sealing import reseal, unseal
 from vggquant.codec.bitstream import EncodedCodes, decode_codes
@@ -98,6 +98,28 @@ CASES.packed(52, "a huffman stream that expands too far", with_stream(deflated(1
 
 
 CASES.packed(51, "an unaligned codebook", unaligned(), None)
+
+
+HUGE = np.float32(3e38)
+CASES.packed(
+    123,
+    "centroids further apart than float32 reaches",
+    rebuilt(weight_codebook=np.linspace(-1, 1, 8, dtype=np.float32) * HUGE),
+    None,
+)
+CASES.packed(
+    123,
+    "such centroids in the wrong order",
+    rebuilt(weight_codebook=np.array([-HUGE, HUGE, -HUGE, *range(5)], np.float32)),
+    "ascending",
+)
+
+
+@CASES.case(121)
+def codes_beyond_the_codebook_packed_again(folder: Path) -> Prepared:
+    data = rebuilt(weight_codebook=ASCENDING[:7], weight_codes=np.full(648, 0xFF, np.uint8))
+    (folder / "x.safetensors").write_bytes(data)
+    return ("pack", folder / "x.safetensors", folder / "out.safetensors", "--bits", "3"), "codes below 7"
 
 
 def test_38_nonzero_padding_is_refused() -> None:

@@ -1,19 +1,19 @@
-"""Pictures, cases 95 to 106."""
+"""Pictures, cases 95 to 106 and 129 to 139."""
 
 from __future__ import annotations
 
-import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forged_pictures import GRADIENT, chunk, encoded, jpeg_of_scans, png, png_of_size, tiff, tiff_bomb
 from tests.hostile.cases import Cases, Prepared
+from vggquant.pictures.checks import MAX_PROFILE, MAX_SCANS, MAX_TEXT
 
 CASES = Cases()
 
@@ -28,19 +28,6 @@ def picture(number: int, name: str, match: str | None, data: Callable[[], bytes]
     CASES.add(number, name, made)
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    made = io.BytesIO()
-    image.save(made, kind, **options)
-    return made.getvalue()
-
-
-def png_of_size(width: int, height: int) -> bytes:
-    data = encoded(Image.new("L", (1, 1)))
-    chunk = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
-    return data[:12] + chunk + struct.pack(">I", crc32(chunk)) + data[33:]
-
-
-GRADIENT = Image.linear_gradient("L").resize((40, 40))
 picture(95, "a decompression bomb", "pixels", lambda: png_of_size(30_000, 30_000))
 picture(95, "just over 50 megapixels", "pixels", lambda: png_of_size(10_000, 5_001))
 
@@ -66,6 +53,30 @@ picture(104, "greyscale", None, lambda: encoded(GRADIENT))
 picture(105, "corrupt ICC and EXIF", None, lambda: encoded(GRADIENT, icc_profile=b"\xff" * 200, exif=b"Exif\0\0junk"))
 picture(106, "an ICO", "a picture", lambda: encoded(GRADIENT, "ICO"), ".png")
 picture(106, "an EPS", "a picture", lambda: encoded(GRADIENT, "EPS"), ".png")
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    changed = bytearray(data)
+    changed[place] ^= 16
+    return bytes(changed)
+
+
+PROFILE = bytes(16) + b"RGB " + bytes(MAX_PROFILE)
+picture(129, "a TIFF of 240000 frames", None, lambda: tiff(GRADIENT.tobytes(), frames=240_000), ".tif")
+picture(130, "a JPEG of 6000 scans", f"at most {MAX_SCANS} scans", lambda: jpeg_of_scans(6_000), ".jpg")
+picture(130, "a JPEG of a few more scans", None, lambda: jpeg_of_scans(50), ".jpg")
+picture(131, "a flipped bit in a PNG", "undamaged.*checksum", lambda: flipped(encoded(GRADIENT), 60))
+picture(131, "a flipped bit in a checksum", "undamaged.*checksum", lambda: flipped(encoded(GRADIENT), -1))
+picture(131, "a flipped bit in a deflated TIFF", "undamaged", lambda: flipped(tiff_deflated(), 50), ".tif")
+picture(132, "a profile too large for a PNG", "a colour profile", lambda: encoded(GRADIENT, icc_profile=PROFILE))
+picture(132, "too large in a TIFF", "a colour profile", lambda: encoded(GRADIENT, "TIFF", icc_profile=PROFILE), ".tif")
+picture(133, "text without end", "bytes of text", lambda: png(chunk(b"tEXt", b"a\0" + b"x" * MAX_TEXT)))
+picture(133, "text that inflates", "too large", lambda: png(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**7)))))
+picture(135, "a TIFF that inflates for ever", "far longer", lambda: tiff_bomb(40_000), ".tif")
+
+
+def tiff_deflated() -> bytes:
+    return tiff(zlib.compress(GRADIENT.tobytes()), compression=8)
 
 
 @pytest.mark.parametrize("name", CASES.names)

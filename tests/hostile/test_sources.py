@@ -1,4 +1,4 @@
-"""Other programs' weights, whatever their file: what is in their tensors and which are there, cases 53 to 78."""
+"""Other programs' weights, whatever their file: what is in them and what is missing, cases 53 to 78, 120 and 123."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 import safetensors.numpy
 
 from tests.conftest import random_arrays, run
-from tests.hostile.cases import VGG11, Array, Cases, Prepared, packing, state
+from tests.hostile.cases import UPTO, VGG11, Array, Cases, Prepared, packing, state
+from tests.packed import joined, split
 from vggquant.files.layouts import tensor_names, write_layout
 
 CASES = Cases()
@@ -85,6 +86,46 @@ def a_shard_index(folder: Path) -> Prepared:
     index = {"metadata": {}, "weight_map": {"features.0.weight": "../../etc/passwd"}}
     (folder / "x.safetensors.index.json").write_text(json.dumps(index))
     return packing(folder / "x.safetensors.index.json"), 'beginning b.{"metadata'
+
+
+CASES.source(
+    123,
+    "weights at both ends of float32",
+    None,
+    **{WEIGHT: lambda a: np.where(np.arange(a.size).reshape(a.shape) % 2, -3e38, 3e38).astype(np.float32)},
+)
+
+
+@CASES.case(123)
+def a_batch_normalisation_that_overflows(folder: Path) -> Prepared:
+    arrays = write_layout(random_arrays(VGG11, upto=UPTO), "torchvision", VGG11)
+    made: dict[str, Array] = {}
+    for index, place in enumerate((0, 4)):
+        names = [name for name in arrays if name.startswith(("features.0.", "features.3.")[index])]
+        made |= {f"features.{place}.{name.rpartition('.')[2]}": arrays[name] for name in names}
+        size = made[f"features.{place}.bias"].size
+        for part, value in (("weight", 1e308), ("bias", 1.0), ("running_mean", -1e308), ("running_var", 0.0)):
+            made[f"features.{place + 1}.{part}"] = np.full(size, value)
+    safetensors.numpy.save_file(made, folder / "x.safetensors")
+    return packing(folder / "x.safetensors"), "features.0.weight: expected values within float32, got up to inf"
+
+
+def attributed(name: str, text: str) -> None:
+    """A case of weights that name their authors in such a text."""
+
+    def made(folder: Path) -> Prepared:
+        written = safetensors.numpy.save(state(), {"attribution": "?"})
+        header, body = split(written)
+        (folder / "x.safetensors").write_bytes(joined(header.replace(b'"?"', json.dumps(text).encode()), body))
+        return packing(folder / "x.safetensors"), "attribution: expected a text of 1 to 32768 characters|header"
+
+    CASES.add(120, f"authors in {name}", made)
+
+
+attributed("no UTF-8", "half a character: \ud800")
+attributed("over 1 MiB", "x" * (2**20 + 1))
+attributed("300,000 letters", "é" * 150_000)
+attributed("40,000 letters", "é" * 40_000)
 
 
 @pytest.mark.parametrize("name", CASES.names)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,13 @@ def test_other_devices_are_refused_in_one_line(device: str) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(OptionError, match="supplemental_devices: expected a device"):
         require_device(device, "supplemental_devices")
+
+
+@pytest.mark.parametrize("device", [f"cuda:{'9' * 5000}", 10**30], ids=["text", "number"])
+def test_a_device_of_many_digits_is_refused_in_one_line(device: Any) -> None:
+    with pytest.raises(OptionError, match=r"^device: expected a device that torch has here, got ") as caught:
+        require_device(device)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_device_without_a_known_memory() -> None:

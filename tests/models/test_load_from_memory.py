@@ -119,7 +119,7 @@ def test_a_file_inside_of_a_package(zipped: bool, tmp_path: Path, monkeypatch: p
     }
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as made:
         for name, data in files.items():
-            made.writestr(f"{package}/{name}", data)
+            made.writestr(name, data)
         if not zipped:
             made.extractall(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "x.zip" if zipped else tmp_path))

@@ -11,6 +11,7 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
+from tests.style.networks import photograph
 from vggquant import VGG, load_quantized_state_dict, load_quantized_vgg
 from vggquant.errors import OptionError, PictureError
 from vggquant.networks.vgg import ARCHITECTURES
@@ -136,6 +137,44 @@ def test_transforms_of_torch_func_are_right_or_refused(vgg: VGG, images: Tensor)
     half = load_quantized_vgg(upto="relu2_1", dtype=torch.float16)
     with pytest.raises(OptionError, match=r"got a transform of torch\.func; load float32 or bfloat16"):
         torch.func.grad(lambda x: loss(half, x))(images[0])
+
+
+def test_it_may_be_mapped_without_gradients(vgg: VGG, images: Tensor) -> None:
+    mapped = torch.func.vmap(lambda image: vgg(image[None], "relu1_1")["relu1_1"][0])(images)
+    assert torch.allclose(mapped, vgg(images, "relu1_1")["relu1_1"], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("place", [False, True])
+def test_converted_later_it_is_as_if_loaded_in_that_type(place: bool, images: Tensor) -> None:
+    expected = load_quantized_vgg(upto="relu2_1", dtype=torch.float16)
+    converted = load_quantized_vgg(upto="relu2_1")
+    if place:
+        converted.place({"conv1_2": "cpu"})
+    nn.Sequential(converted).half()
+    assert converted.peaks == expected.peaks
+    assert same(converted(images), expected(images))
+    back = copy.deepcopy(converted).float()
+    assert back.peaks == {}
+    whole = load_quantized_vgg(upto="relu2_1")
+    found = torch.func.vmap(lambda image: back(image[None], "relu2_1")["relu2_1"][0])(images)  # refused in float16
+    assert torch.allclose(found, whole(images)["relu2_1"], rtol=0.01, atol=0.01 * float(found.max()))
+    assert torch.equal(back.get_buffer("prepare.shift"), whole.get_buffer("prepare.shift"))
+    assert same(
+        load_quantized_vgg(upto="relu1_1").bfloat16()(images),
+        load_quantized_vgg(upto="relu1_1", dtype=torch.bfloat16)(images),
+    )
+
+
+def test_images_of_a_tanh_are_caught(vgg: VGG, images: Tensor) -> None:
+    with pytest.raises(PictureError, match=r"images in \[0, 1\], got -0\.9\d* to 0\.9.*; add 1 and divide by 2"):
+        vgg(2 * images - 1)
+    photographs = torch.cat([photograph(name, 128) for name in ("astronaut", "chelsea", "coffee", "rocket")])
+    with pytest.raises(PictureError, match="add 1 and divide by 2"):
+        vgg(2 * photographs - 1)
+    vgg((2 * images - 1).requires_grad_())
+    vgg(photographs - 0.2)  # which is no picture of [-1, 1], though dark
+    compiled = torch.compile(vgg, fullgraph=True, backend="eager")
+    compiled(2 * images - 1)  # a graph has no values
 
 
 def test_images_that_were_not_divided_are_caught(vgg: VGG, images: Tensor) -> None:

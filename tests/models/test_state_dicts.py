@@ -123,3 +123,22 @@ def test_a_state_dict_may_end_early() -> None:
     assert [name for name in state if name.endswith("weight")] == [f"conv{n}.weight" for n in ("1_1", "1_2", "2_1")]
     with pytest.raises(OptionError, match="device: expected a device that torch has here"):
         load_quantized_state_dict(layout="caffe", device="nowhere")
+
+
+def test_names_begin_as_a_module_needs_them() -> None:
+    features = sequential()
+    features.load_state_dict(load_quantized_state_dict(layout="torchvision", preprocessing="torch", prefix=""))
+    parent = nn.Module()
+    parent.features = features
+    parent.classifier = nn.Linear(2, 2)
+    state = load_quantized_state_dict(layout="torchvision", preprocessing="torch")
+    missing, unexpected = parent.load_state_dict(state, strict=False)
+    assert missing == ["classifier.weight", "classifier.bias"]
+    assert not unexpected
+    parent = nn.Module()
+    parent.vgg = load_quantized_vgg(upto="relu2_1")
+    state = load_quantized_state_dict(layout="vggquant", upto="relu2_1", prefix="vgg.")
+    parent.load_state_dict(state, strict=True)
+    assert list(load_quantized_state_dict(layout="keras", upto="relu1_1", prefix="x/")) == [
+        "x/block1_conv1/kernel", "x/block1_conv1/bias",
+    ]  # fmt: skip

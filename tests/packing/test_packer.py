@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN
-from tests.packed import rebuilt
+from tests.packed import ASCENDING, rebuilt
+from vggquant.codec.bitstream import Coding
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import ContainerError, OptionError, StorageError
 from vggquant.files.container import read
 from vggquant.files.disk import read_file, sha256
 from vggquant.files.sources import embedded_path
-from vggquant.packing.inspection import info
+from vggquant.packing.inspection import info, verify
 from vggquant.packing.packer import pack
 from vggquant.progress import Progress
 
@@ -82,6 +83,20 @@ def test_repacking_copies_scale(tmp_path: Path) -> None:
     assert np.array_equal(weights.array("conv1_1.weight"), read(golden).array("conv1_1.weight"))
     pack(golden, tmp_path / "y", bits=8)  # another width: scale goes into the weights
     assert read(tmp_path / "y").palettized["conv1_1.weight"].scale is None
+
+
+@pytest.mark.parametrize("coding", ["planes", "huffman"])
+def test_repacking_leaves_out_centroids_that_nothing_uses(coding: Coding, tmp_path: Path) -> None:
+    codes = np.tile(np.array([0b01, 0b11, 0b00, 0b01], np.uint8), 108)
+    idle = rebuilt(weight_codebook=ASCENDING, weight_codes=np.concatenate([codes, np.full(216, 0xFF, np.uint8)]))
+    (tmp_path / "idle").write_bytes(idle)
+    with pytest.raises(ContainerError, match="every centroid used, got"):
+        verify(tmp_path / "idle")
+    pack(tmp_path / "idle", tmp_path / "out", bits=3, coding=coding)
+    verify(tmp_path / "out")
+    before, after = read(tmp_path / "idle"), read(tmp_path / "out")
+    assert np.array_equal(before.array("conv1_1.weight"), after.array("conv1_1.weight"))
+    assert after.palettized["conv1_1.weight"].codebook.size < 8
 
 
 def test_upto_leaves_out_deeper_layers(tmp_path: Path) -> None:

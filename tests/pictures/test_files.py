@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 import torch
 from PIL import Image, features
 
+from tests.forged_pictures import GRADIENT, encoded
 from vggquant.errors import PictureError, StorageError
-from vggquant.pictures import files
+from vggquant.pictures import decoding
 from vggquant.pictures.files import Picture, check_ending, read_mask, read_picture, write_picture
 
 RED_GREEN = np.zeros((2, 3, 3), np.uint8)
@@ -85,22 +87,22 @@ def test_types_that_are_read_alone(kind: str, tmp_path: Path) -> None:
     frames[0].convert("RGB" if kind == "BMP" else "RGBA").save(tmp_path / "x.png", kind, **more)
     found = read_picture(tmp_path / "x.png")
     assert found.size == found.stored == (24, 32)
-    assert found.frames == (1 if kind == "BMP" else 2)
+    assert found.animated == (kind != "BMP")
     assert found.pixels[0, :, 12, 16].tolist() == pytest.approx([1, 0, 0], abs=0.02)
     assert (found.alpha is not None) == (kind != "BMP")
     if found.alpha is not None:
         assert found.alpha[0, 0, 0, 0] < 0.5 < found.alpha[0, 0, 12, 16]
 
 
-def test_types_that_pillow_was_built_without_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.avif").write_bytes(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf")
+@pytest.mark.filterwarnings("ignore:image file could not be identified")
+def test_types_that_pillow_was_built_without_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False)
     monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
     with pytest.raises(PictureError) as caught:
-        read_picture(tmp_path / "x.avif")
+        decoding.read_here(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", None, None, None)
     assert str(caught.value) == (
-        f"{tmp_path / 'x.avif'}: expected a picture (PNG, JPEG, WEBP, TIFF, GIF, BMP; this Pillow lacks AVIF), got "
-        "something else; convert it to PNG"
+        "expected a picture (PNG, JPEG, WEBP, TIFF, GIF, BMP; this Pillow lacks AVIF), got something else; "
+        "convert it to PNG"
     )
 
 
@@ -141,9 +143,18 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
     write_picture(tmp_path / "x.png", Picture(torch.rand(1, 3, 30, 60)))
     with pytest.raises(PictureError, match="at most 50000000 pixels"):
         read_picture(tmp_path / "x.png", longest=50_000)
-    monkeypatch.setattr(files, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     with pytest.raises(PictureError, match=r"at most 1000 pixels, got 60 × 30"):
         read_picture(tmp_path / "x.png")
+
+
+def test_what_claims_too_many_pixels_is_to_be_reduced(tmp_path: Path) -> None:
+    data = bytearray(encoded(GRADIENT, "GIF"))
+    for width, got in ((10_000, "10000 × 5001"), (60_000, "far more")):
+        data[6:10] = struct.pack("<HH", width, 5_001)
+        (tmp_path / "x.gif").write_bytes(data)
+        with pytest.raises(PictureError, match=f"at most 50000000 pixels, got {got}; reduce it first"):
+            read_picture(tmp_path / "x.gif")
 
 
 def test_the_size_is_height_and_width() -> None:
@@ -234,7 +245,7 @@ def test_a_mask_is_stretched(tmp_path: Path) -> None:
 
 
 def test_whatever_a_decoder_raises_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+    Image.new("L", (9, 9)).save(tmp_path / "x.png")
 
     def stumble(*_: object) -> None:
         raise TypeError("Missing dimensions")

@@ -63,13 +63,14 @@ PICTURE = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         (PICTURE.numpy(), "a floating tensor in [0, 1], got ndarray"),
         ((255 * PICTURE).byte(), "a floating tensor in [0, 1], got torch.uint8"),
         (255 * PICTURE, "values in [0, 1], got"),
+        (2 * PICTURE - 1, "images in [0, 1], got"),
         (torch.full((1, 3, 8, 8), torch.nan), "values in [0, 1], got nan"),
         (PICTURE[..., :0], "shape (1, 3, H, W), got (1, 3, 8, 0)"),
         (PICTURE[0], "shape (1, 3, H, W), got (3, 8, 8)"),
         (torch.rand(1, 4, 8, 8), "shape (1, 3, H, W), got (1, 4, 8, 8)"),
         (torch.rand(2, 3, 8, 8), "shape (1, 3, H, W), got (2, 3, 8, 8)"),
     ],
-    ids=["numpy", "integers", "0-255", "nan", "empty", "flat", "transparent", "batch"],
+    ids=["numpy", "integers", "0-255", "tanh", "nan", "empty", "flat", "transparent", "batch"],
 )
 def test_wrong_pictures_are_refused(wrong: Tensor, message: str) -> None:
     with pytest.raises(PictureError, match=re.escape(f"content: expected {message}")):

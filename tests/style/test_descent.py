@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError
-from vggquant.style.descent import BANDS, ENOUGH, Curvature, descend
+from vggquant.style.descent import BANDS, ENOUGH, Curvature, Descent
 
 
 def bend(seed: int = 0, steepest: float = 30.0) -> Tensor:
@@ -69,7 +69,7 @@ def rough(pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
 
 
 def losses(bowl: Bowl, pixels: Tensor, steps: int, whitening: Tensor | None = None) -> list[float]:
-    made = descend(bowl, pixels, "lbfgs", whitening=whitening)
+    made = Descent(bowl, pixels, "lbfgs", whitening=whitening)
     return [terms["loss"] for terms in itertools.islice(made, steps)]
 
 
@@ -78,7 +78,7 @@ def test_the_first_step_is_down_the_whitened_gradient() -> None:
     torch.manual_seed(0)
     whitening, start, direction = bend(), torch.randn(1, 3, 15, 22), torch.randn(1, 3, 15, 22)
     pixels = start.clone()
-    next(descend(lambda seen: ((seen * direction).sum(), {}), pixels, "lbfgs", whitening=whitening))
+    next(Descent(lambda seen: ((seen * direction).sum(), {}), pixels, "lbfgs", whitening=whitening))
     step = pixels - start
     expected = -numpy_filtered(direction, whitening @ whitening)
     expected *= step.norm() / expected.norm()
@@ -127,7 +127,7 @@ def test_what_one_scale_teaches_helps_the_next() -> None:
     torch.manual_seed(0)
     true, curvature = bend(), Curvature()
     small = torch.zeros(1, 3, 24, 20)
-    made = descend(Bowl(torch.randn(1, 3, 24, 20), true), small, "lbfgs", curvature=curvature)
+    made = Descent(Bowl(torch.randn(1, 3, 24, 20), true), small, "lbfgs", curvature=curvature)
     for _ in itertools.islice(made, 40):
         pass
     goal = torch.randn(1, 3, 48, 40)
@@ -140,13 +140,13 @@ def test_what_one_scale_teaches_helps_the_next() -> None:
 def test_a_badly_conditioned_loss_falls_faster_with_what_was_learned() -> None:
     torch.manual_seed(0)
     curvature = Curvature()
-    for _ in itertools.islice(descend(rough, torch.randn(1, 3, 24, 20), "lbfgs", curvature=curvature), 40):
+    for _ in itertools.islice(Descent(rough, torch.randn(1, 3, 24, 20), "lbfgs", curvature=curvature), 40):
         pass
     start = torch.randn(1, 3, 48, 40)
     plain, taught = start.clone(), start.clone()
-    for _ in itertools.islice(descend(rough, plain, "lbfgs"), 15):
+    for _ in itertools.islice(Descent(rough, plain, "lbfgs"), 15):
         pass
-    for _ in itertools.islice(descend(rough, taught, "lbfgs", whitening=curvature.whitening()), 15):
+    for _ in itertools.islice(Descent(rough, taught, "lbfgs", whitening=curvature.whitening()), 15):
         pass
     assert rough(taught)[0] < 0.01 * rough(plain)[0]
 
@@ -184,4 +184,4 @@ def test_without_teaching_it_is_torchs_optimiser() -> None:
 def test_a_loss_that_leaves_the_numbers_is_refused() -> None:
     pixels = torch.zeros(1, 3, 4, 4)
     with pytest.raises(OptionError, match="a finite loss"):
-        next(descend(lambda seen: (seen.sum() + torch.nan, {}), pixels, "lbfgs"))
+        next(Descent(lambda seen: (seen.sum() + torch.nan, {}), pixels, "lbfgs"))

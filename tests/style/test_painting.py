@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from vggquant.errors import OptionError, PictureError
+from vggquant.errors import OptionError, PictureError, StorageError
 from vggquant.pictures.files import Picture, read_picture, write_picture
-from vggquant.style import StyleOptions, loading, memory, paint
+from vggquant.style import Interrupted, StyleOptions, StyleProgress, loading, memory, paint, painting, transfer
+from vggquant.style.options import Optimizer
 from vggquant.style.painting import Saves
+from vggquant.style.task import Reached
 
 OPTIONS = StyleOptions(steps=4, content_layers={"relu2_1": 1.0}, style_layers={"relu1_1": 1.0, "relu3_1": 1.0})
 
@@ -80,18 +83,43 @@ def test_pictures_of_no_transfer_are_not_gone_on_from(folder: Path, text: str | 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"step": 5}, "expected a step up to 4, got 5"),
-        ({"step": -1}, "expected a step up to 4, got -1"),
-        ({"step": "2"}, "expected a step up to 4, got 2"),
-        ({"size": [1, 2], "pooling": "avg"}, "expected a picture of this very transfer, got other pooling, size"),
+        ({"step": 5}, "expected a step of a transfer in a PNG's text, got 5 of 4, planned as 4"),
+        ({"step": -1}, "expected a step of a transfer in a PNG's text, got -1 of 4"),
+        ({"step": "2"}, "expected a step of a transfer in a PNG's text, got 2 of 4"),
+        ({"planned": 9}, "expected a step of a transfer in a PNG's text, got 4 of 4, planned as 9"),
+        ({"pooling": "avg"}, "expected `pooling` avg, as before, got max; repeat the command"),
+        ({"size": [1, 2]}, "expected `size` 1 × 2, as before, got 32 × 24"),
+        ({"options": {"steps": 4}}, "expected .*`content_weight` none and .*, as before, got"),
     ],
 )
 def test_pictures_of_other_transfers_are_not_gone_on_from(folder: Path, changes: dict[str, Any], message: str) -> None:
     picture = painted(folder)
     text = json.dumps({**settings(picture), **changes})
     write_picture(folder / "way.png", Picture(picture.pixels, settings=text))
-    with pytest.raises(PictureError, match=f"way.png: {message}"):
+    with pytest.raises((PictureError, OptionError), match=f"way.png: {message}"):
         painted(folder, resume=folder / "way.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"content_weight": 2.0}, "expected `content_weight` 1.0, as before, got 2.0"),
+        ({"seed": 3, "scales": 1}, "expected `seed` 0 and `scales` none, as before, got 3 and 1"),
+        ({"style_layers": {"relu1_1": 1.0}}, "expected `style_layers` {relu1_1: 1.0, relu3_1: 1.0}, as before, got {"),
+        ({"steps": 3}, "expected `steps` 4 or more, as before, got 3"),
+    ],
+)
+def test_options_that_differ_are_named(folder: Path, options: dict[str, Any], message: str) -> None:
+    painted(folder)
+    with pytest.raises(OptionError, match=rf"out\.png: {message}"):
+        painted(folder, "new.png", replace(OPTIONS, **options), resume=folder / "out.png")
+
+
+def test_files_that_differ_are_named(folder: Path) -> None:
+    painted(folder)
+    write_picture(folder / "content.png", Picture(torch.rand(1, 3, 24, 32)), force=True)
+    with pytest.raises(OptionError, match=r"out\.png: expected `content` [0-9a-f]{8}…, as before, got [0-9a-f]{8}…;"):
+        painted(folder, "new.png", resume=folder / "out.png")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +168,7 @@ def test_the_precision_is_recorded_and_kept_by_whoever_goes_on(folder: Path, req
     went_on = painted(folder, resume=folder / "2.png")
     assert settings(went_on)["options"]["precision"] == "float32"
     assert torch.equal(went_on.pixels, expected.pixels)
-    with pytest.raises(PictureError, match="got other options"):
+    with pytest.raises(OptionError, match="expected `precision` float32, as before, got bf16"):
         painted(folder, options=replace(OPTIONS, precision="bf16"), resume=folder / "2.png")
 
 
@@ -149,3 +177,157 @@ def test_the_precision_is_bf16_only_if_all_devices_have_it(folder: Path, monkeyp
         monkeypatch.setattr(loading, "computes_bf16", lambda device, has=has: device.type in has)
         found = painted(folder, supplemental_devices=[("cpu", "3")])
         assert settings(found)["options"]["precision"] == expected
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_whoever_goes_on_from_a_state_has_never_stopped(folder: Path, optimizer: Optimizer) -> None:
+    """Bit for bit, with what one scale has taught the next, and wherever it stopped."""
+    options = replace(OPTIONS, steps=66, scales=2, optimizer=optimizer)
+    kept: dict[int, Reached] = {}
+    whole = painted(folder, "whole.png", options, progress=lambda made: kept.update({made.done: made.reached}))
+    assert ("whitening" in kept[66].memory) == (optimizer == "lbfgs")
+    for done in (1, 22, 40):  # after the first step, between the scales, and in the second
+        with pytest.raises(Interrupted):
+            painted(folder, "way.png", options, progress=stopping(done))
+        assert settings(read_picture(folder / "way.png"))["step"] == done
+        again = painted(folder, "again.png", options, resume=folder / "way.png")
+        assert torch.equal(again.pixels, whole.pixels)
+        assert {key: value for key, value in settings(again).items() if key != "resumed"} == {
+            key: value for key, value in settings(whole).items() if key != "resumed"
+        }
+
+
+def stopping(done: int) -> Callable[[StyleProgress], None]:
+    """A callback that does what Ctrl-C does, after a step."""
+
+    def stop(made: StyleProgress) -> None:
+        if made.done == done:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_more_steps_are_made_at_the_full_size(folder: Path) -> None:
+    options = replace(OPTIONS, steps=9, scales=2)
+    painted(folder, "short.png", options, saves=Saves(9, folder))
+    seen: list[StyleProgress] = []
+    more = replace(options, steps=13)
+    once = painted(folder, "more.png", more, resume=folder / "9.png", progress=seen.append, saves=Saves(4, folder))
+    assert [made.detail for made in seen] == ["32 × 24"] * 4
+    assert (settings(once)["planned"], settings(once)["options"]["steps"]) == (9, 13)
+    # and it makes no difference when they are asked for
+    painted(folder, "short.png", options, saves=Saves(2, folder))
+    (folder / "8.png.state").rename(folder / "kept.state")
+    early = painted(folder, "early.png", more, resume=folder / "8.png")
+    assert early.pixels.shape == once.pixels.shape  # without the state it is another painting
+    (folder / "kept.state").rename(folder / "8.png.state")
+    assert torch.equal(painted(folder, "early.png", more, resume=folder / "8.png").pixels, once.pixels)
+    twice = painted(folder, "twice.png", replace(more, steps=16), resume=folder / "12.png")
+    assert settings(twice)["planned"] == 9
+
+
+def test_what_is_lost_without_a_state_is_said(folder: Path) -> None:
+    painted(folder, saves=Saves(2, folder))
+    assert not (folder / "2.png.state").exists()  # the newest alone is kept
+    report = paint(
+        folder / "content.png", [folder / "style.png"], folder / "new.png", OPTIONS, size=32, resume=folder / "2.png"
+    )
+    expected = "2.png: gone on from without its state, 2.png.state: the picture was rounded to 8 bits, and what the "
+    assert report.notes[0].startswith(str(folder / expected))
+
+
+def test_a_state_belongs_to_its_picture(folder: Path) -> None:
+    painted(folder, saves=Saves(3, folder))
+    (folder / "3.png.state").rename(folder / "out.png.state")
+    more = replace(OPTIONS, steps=5)
+    report = paint(
+        folder / "content.png", [folder / "style.png"], folder / "new.png", more, size=32, resume=folder / "out.png"
+    )
+    assert "gone on from without its state" in report.notes[0]
+
+
+def test_the_picture_reached_is_written_and_gone_on_from_in_place(folder: Path) -> None:
+    with pytest.raises(Interrupted) as caught:
+        painted(folder, options=replace(OPTIONS, scales=2), progress=stopping(1), saves=Saves(1, folder / "way"))
+    expected = (
+        f"Interrupted after step 1 of 4; {folder / 'out.png'} holds the picture reached, 16 × 12 pixels, to go on "
+    )
+    assert str(caught.value).startswith(expected)
+    assert caught.value.progress.done == 1
+    assert [path.name for path in (folder / "way").iterdir()] == ["1.png"]
+    assert (folder / "out.png.state").exists()
+    painted(folder, options=replace(OPTIONS, scales=2), resume=folder / "out.png")
+    assert not (folder / "out.png.state").exists()
+    with pytest.raises(Interrupted, match=r"out\.jpg holds the picture reached, 32 × 24 pixels$"):
+        painted(folder, "out.jpg", progress=stopping(1))
+
+
+def test_an_interruption_destroys_nothing(folder: Path) -> None:
+    def stop(made: StyleProgress) -> None:
+        (folder / "out.png").write_text("mine")  # came up meanwhile
+        raise KeyboardInterrupt
+
+    given = (folder / "content.png", [folder / "style.png"])
+    with pytest.raises(StorageError, match=r"out\.png: expected a new file"):
+        paint(*given, folder / "out.png", OPTIONS, size=32, progress=stop)
+    assert (folder / "out.png").read_text() == "mine"
+    (folder / "new.png.state").write_text("mine")
+    with pytest.raises(Interrupted, match=r"a state was not written: .*new\.png\.state: expected a new file"):
+        paint(*given, folder / "new.png", OPTIONS, size=32, progress=stopping(2))
+    assert (folder / "new.png.state").read_text() == "mine"
+
+
+def test_an_interruption_before_the_first_step_is_pythons_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer, "_loss_at", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        painted(folder)
+    assert not isinstance(caught.value, Interrupted)
+    assert not (folder / "out.png").exists()
+
+
+def test_a_second_interruption_ends_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(painting, "write_picture", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        painted(folder, progress=stopping(1))
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_the_sizes_of_pictures_on_the_way_are_said(folder: Path) -> None:
+    options = replace(OPTIONS, steps=9, scales=2)
+    given = (folder / "content.png", [folder / "style.png"], folder / "out.png", options)
+    report = paint(*given, size=32, saves=Saves(2, folder / "way"))
+    assert report.notes == (f"{folder / 'way'}: pictures on the way, 1 of 16 × 12, 3 of 32 × 24 pixels",)
+    sizes = [read_picture(folder / "way" / f"{step}.png").size for step in (2, 4, 6, 8)]
+    assert sizes == [(12, 16)] + [(24, 32)] * 3
+
+
+def test_a_picture_on_the_way_that_cannot_be_written_is_named(folder: Path) -> None:
+    def block(made: StyleProgress) -> None:
+        (folder / f"way-{made.done + 1}.png").mkdir()
+
+    with pytest.raises(StorageError, match=r"^.*way-2\.png: expected a regular file, got a folder"):
+        painted(folder, saves=Saves(1, folder, "way-"), progress=block)
+
+
+def test_a_picture_of_one_pixel_is_painted_or_refused_as_it_is(folder: Path) -> None:
+    write_picture(folder / "dot.png", Picture(torch.rand(1, 3, 1, 1)))
+    options = StyleOptions(steps=1, content_layers={"relu1_1": 1.0}, style_layers={"relu1_1": 1.0})
+    report = paint(folder / "dot.png", [folder / "style.png"], folder / "out.png", options)
+    assert (report.width, report.height) == (1, 1)
+    with pytest.raises(PictureError, match=r"dot\.png: expected sides of at least 4 .*; choose `size=4` or more"):
+        paint(folder / "dot.png", [folder / "style.png"], folder / "new.png", OPTIONS)
+
+
+def test_the_callers_choice_of_algorithms_is_kept(folder: Path) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        painted(folder, deterministic=True)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

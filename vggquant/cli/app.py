@@ -14,9 +14,10 @@ import click
 
 from vggquant.cli.output import argument_as_typed, as_typed, echo
 from vggquant.errors import OptionError, StorageError, VggQuantError
+from vggquant.wording import INTERRUPTED
 
 COMMANDS = ("compare", "info", "pack", "stylize", "unpack", "verify")  # each a module here, and a function in it
-REFUSED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes
+REFUSED, USAGE, STOPPED = 1, 2, 130  # exit codes
 
 
 class OneLineErrors(click.Group):
@@ -53,9 +54,10 @@ class OneLineErrors(click.Group):
             error.expected, error.cure = as_typed(error.expected, command), as_typed(error.cure, command)
             echo(f"Error: {error}", err=True)
             ctx.exit(USAGE if isinstance(error, OptionError) else REFUSED)
-        except KeyboardInterrupt:
-            echo("Interrupted; every file is the old one or a whole new one.", err=True)
-            ctx.exit(INTERRUPTED)
+        except KeyboardInterrupt as interrupted:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
+            echo(as_typed(str(interrupted), command) or INTERRUPTED, err=True)
+            ctx.exit(STOPPED)
         except (MemoryError, RuntimeError) as error:
             # torch has no exception of its own for a failed allocation, only this word in the message
             if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -74,7 +76,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: the entry point of the `vggquant` script and of ``python -m vggquant``."""
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks × or – still gets its table

@@ -1,4 +1,4 @@
-"""Shows progress as a bar on a terminal; what there is to report is left to the work itself."""
+"""Shows progress, as a bar on a terminal and else in plain lines; what there is to report is left to the work."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from vggquant.cli.output import echo
 from vggquant.errors import printable
 from vggquant.progress import Progress, ProgressCallback
 
@@ -17,18 +18,51 @@ BAR = 5  # columns; a short bar leaves room for the text beside it
 LEAST_TEXT = 10  # columns, however narrow the terminal
 
 
+SHORT = (
+    10  # seconds; work that takes less is done in silence where there is no terminal, and so is what is between lines
+)
+LONG = 300  # seconds; some machines give up what is silent for longer
+LINES = 20  # about how many there are of work that takes neither
+
+
 @contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[ProgressCallback | None]:
-    """Give a callback that draws a bar on stderr, or ``None`` if stderr is no terminal.
+def progress_bar(label: str) -> Iterator[ProgressCallback]:
+    """Give a callback that draws a bar on stderr, or prints lines now and then if stderr is no terminal.
 
     Args:
         label: What is being done, for instance ``packing``.
     """
     if not sys.stderr.isatty():
-        yield None
+        yield _Lines(label).show
         return
     with contextlib.ExitStack() as stack:
         yield _Bar(label, stack).show
+
+
+class _Lines:
+    """Lines for a log: how long the work will take, as soon as it can tell, and now and then how far it is."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.due: float = SHORT  # when the next line is
+        self.announced = False
+
+    def show(self, progress: Progress) -> None:
+        """Print a line, if one is due."""
+        elapsed, left = progress.elapsed, progress.left
+        if left is not None and not self.announced:
+            if elapsed < 1 or elapsed + left < SHORT:
+                return
+            self.announced = True
+            line = f"{progress.total - progress.done} more steps take about {_duration(left)}"
+        elif elapsed < self.due or progress.done == progress.total:
+            return
+        else:
+            time = "" if left is None else f"about {_duration(left)} left"
+            parts = (f"{progress.done} of {progress.total}", time, progress.detail, _figures(progress))
+            line = ", ".join(filter(None, parts))
+        echo(f"{self.label}: {line}", err=True)
+        self.due = elapsed + min(max((elapsed + (left or 0)) / LINES, SHORT), LONG)
 
 
 class _Bar:
@@ -57,17 +91,32 @@ class _Bar:
             show_eta=progress.left is None,  # click's estimate supposes that all steps take as long
             item_show_func=lambda text: text or "",
         )
-        return self.stack.enter_context(bar)
+        self.stack.push(bar)  # before it is drawn, so that an interrupted one gives the cursor back
+        return bar.__enter__()
 
     def _text(self, progress: Progress) -> str:
-        """Time left, steps per second, what the last step was about, and its figures but for their sum, the loss."""
+        """Time left, steps per second, what the last step was about, and its figures."""
         left = "" if progress.left is None else f"{progress.left // 60:.0f}:{progress.left % 60:02.0f}"
         rate = f"{(progress.done - self.done_before) / max(progress.elapsed, 1e-3):.3g}/s"
-        values = " ".join(f"{name} {value:.3g}" for name, value in progress.values.items() if name != "loss")
-        return " ".join(filter(None, (left, rate, progress.detail, values)))
+        return " ".join(filter(None, (left, rate, progress.detail, _figures(progress))))
 
     def _room(self, progress: Progress) -> int:
         """Columns left beside the label, the bar and the count of steps."""
         count = 2 * len(str(progress.total))
         room = shutil.get_terminal_size().columns - len(self.label) - count - BAR - 10
         return max(room, LEAST_TEXT)
+
+
+def _figures(progress: Progress) -> str:
+    """The figures of the last step but for their sum, the loss."""
+    return " ".join(f"{name} {value:.3g}" for name, value in progress.values.items() if name != "loss")
+
+
+def _duration(seconds: float) -> str:
+    """Roughly how long, in words."""
+    for unit, length in (("hour", 3600), ("minute", 60), ("second", 1)):
+        number = seconds / length
+        if number >= 1.95 or unit == "second":
+            break
+    count = f"{number:.1f}".removesuffix(".0") if unit == "hour" else f"{number:.0f}"
+    return f"{count} {unit}" + ("" if count == "1" else "s")

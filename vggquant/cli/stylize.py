@@ -106,8 +106,10 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=DEFAULTS.seed, show_default=True, help="Of the noise."
 )
-@click.option("--resume", metavar="FILE", help="Go on from a picture of --save-every.")
-@click.option("--save-every", type=click.IntRange(1), metavar="N", help="Write a picture every N steps.")
+@click.option("--resume", metavar="FILE", help="Go on from a picture on the way.  --steps may be more.")
+@click.option(
+    "--save-every", type=click.IntRange(1), metavar="N", help="Write a picture every N steps, as large as it is then."
+)
 @click.option("--save-to", default=HERE, metavar="FOLDER", show_default=True, help="Where to.")
 @click.option("--save-prefix", default="", help="Of their names.")
 @click.option("--device", default="cpu", show_default=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,6 +83,26 @@ def palettize_together(weights: Sequence[Floats], bits: int, coding: Coding = "p
     ]
 
 
+def recoded(tensor: PalettizedTensor, coding: Coding, *, trim: bool) -> PalettizedTensor:
+    """Lay the codes of a tensor down in another way; none of its weights changes.
+
+    Args:
+        tensor: Codes, codebook and scale.
+        coding: ``planes`` or ``huffman``.
+        trim: Whether to leave out centroids that no code points to, which others may use if the codebook is shared.
+
+    Raises:
+        ContainerError: A code lies beyond the codebook, or the stream is damaged.
+    """
+    codes, codebook = decode_codes(tensor.codes), tensor.codebook
+    _require_below(codes, codebook.size, tensor.codes.bits)
+    if trim:
+        used = np.flatnonzero(np.bincount(codes, minlength=codebook.size))
+        if used.size < codebook.size:
+            codes, codebook = np.searchsorted(used, codes).astype(np.uint8), codebook[used]
+    return replace(tensor, codes=encode_codes(codes, tensor.codes.bits, coding), codebook=codebook)
+
+
 def dequantize(tensor: PalettizedTensor, out: Floats | None = None) -> Floats:
     """Restore a weight from its codes; the inverse of `palettize`.
 
@@ -116,15 +136,19 @@ def look_up(tensor: PalettizedTensor, codebook: npt.NDArray[T], out: npt.NDArray
     # its own piece before it writes there.
     room = flat.view(np.uint8)[-flat.size :] if flat.size % 8 == 0 else None
     codes: npt.NDArray[Any] = decode_codes(tensor.codes, room)
-    if tensor.codebook.size < 1 << tensor.codes.bits and int(codes.max()) >= tensor.codebook.size:
-        expected = f"codes below {tensor.codebook.size}, the codebook's size"
-        raise ContainerError(expected, int(codes.max()), DAMAGED)
+    _require_below(codes, tensor.codebook.size, tensor.codes.bits)
     if codes.size % 2 == 0:  # two codes at once, looked up in a table of all pairs, halve the work
         codebook, codes, flat = _pairs(codebook), codes.view("<u2"), flat.view(_PAIR_TYPES[out.itemsize])
     for start in range(0, codes.size, _PIECE):
         piece = slice(start, start + _PIECE)
         np.take(codebook, codes[piece], out=flat[piece], mode="clip")
     return out
+
+
+def _require_below(codes: npt.NDArray[Any], size: int, bits: int) -> None:
+    """Refuse codes beyond a codebook, which there can be only if that has room."""
+    if size < 1 << bits and int(codes.max()) >= size:
+        raise ContainerError(f"codes below {size}, the codebook's size", int(codes.max()), DAMAGED)
 
 
 def _pairs(codebook: npt.NDArray[Any]) -> npt.NDArray[Any]:

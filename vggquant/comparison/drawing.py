@@ -5,9 +5,12 @@ Tables and the page around the plot are left to `report`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +39,31 @@ def require_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         cure = "pip install 'vggquant[report]'"
         raise PictureError("the package matplotlib for a report", "no such package here", cure)
+    with _settings():
+        pass
+
+
+@contextlib.contextmanager
+def _settings(changed: Any = ()) -> Iterator[None]:
+    """Draw with matplotlib's own settings, and some that are changed, not those of a `matplotlibrc`.
+
+    Raises:
+        PictureError: matplotlib cannot even read such a file, which may lie in the working folder.
+    """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it would print what it does not like in the file
+    try:
+        import matplotlib
+    except Exception as error:  # whatever a file can bring about
+        cure = "remove or mend the file matplotlibrc"
+        raise PictureError("matplotlib with sound settings", str(error), cure) from None
+    finally:
+        logger.setLevel(level)
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(changed)
+        yield
 
 
 def contact_sheet(study: Comparison) -> bytes:
@@ -52,14 +80,15 @@ def contact_sheet(study: Comparison) -> bytes:
     pictures = {**study.sources, **study.painted}
     columns = min(SHEET_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = _figure(2.0 * columns, 1.75 * rows)
-    for index, (label, picture) in enumerate(pictures.items(), start=1):
-        axes = figure.add_subplot(rows, columns, index)
-        axes.imshow(to_uint8(picture))
-        axes.set_title(_short(label), fontsize=9, parse_math=False)
-        axes.set_axis_off()
     made = io.BytesIO()
-    _save(figure, made, format="png", dpi=100, metadata={"Software": None})
+    with _settings():
+        figure = _figure(2.0 * columns, 1.75 * rows)
+        for index, (label, picture) in enumerate(pictures.items(), start=1):
+            axes = figure.add_subplot(rows, columns, index)
+            axes.imshow(to_uint8(picture))
+            axes.set_title(_short(label), fontsize=9, parse_math=False)
+            axes.set_axis_off()
+        _save(figure, made, format="png", dpi=100, metadata={"Software": None})
     return made.getvalue()
 
 
@@ -73,11 +102,9 @@ def error_plot(files: list[Measured], packed: tuple[str, ...]) -> str:
     Returns:
         An SVG element in the colours of the page around it.
     """
-    import matplotlib
-
     # the same study makes the same bytes: no random names, and text as text
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "vggquant", **dict.fromkeys(INKED, INK)}
-    with matplotlib.rc_context(settings):
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "vggquant", **dict.fromkeys(INKED, INK)}
+    with _settings(settings):
         figure = _figure(8, 4.2)
         axes = figure.add_subplot()
         _draw_points(axes, files, packed)

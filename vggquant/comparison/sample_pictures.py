@@ -5,8 +5,9 @@ Decoding and drawing pictures is left to the package `pictures`.
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import torch
@@ -40,8 +41,10 @@ def named_pictures(source: PathLike | None) -> dict[str, Tensor]:
     """
     if source is None:
         return _generated()
-    paths = _photographs() if source == PHOTOGRAPHS else _folder(source)
-    return {printable(path.name): _read(path) for path in paths}
+    pictures: dict[str, Tensor] = {}
+    for path in _photographs() if source == PHOTOGRAPHS else _folder(source):
+        pictures[_name(path, pictures)] = _read(path)
+    return pictures
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -88,6 +91,13 @@ def painting_sources(
     return sources
 
 
+def _name(path: Path, taken: Container[str]) -> str:
+    """What to call a picture: its file's name, numbered if another one looks the same once it is cut or escaped."""
+    name = printable(path.name)
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return next(other for other in itertools.chain([name], numbered) if other not in taken)
+
+
 def _generated() -> dict[str, Tensor]:
     side = round(PIXELS_PER_PICTURE**0.5)
     made = torch.from_numpy(generated_pictures(GENERATED, side, side)).permute(0, 3, 1, 2).float() / 255
@@ -105,8 +115,8 @@ def _photographs() -> list[Path]:
 
 def _folder(source: PathLike) -> list[Path]:
     folder = Path(os.fsdecode(source))
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "no such folder"
+    if not os.path.isdir(folder):  # where `Path.is_dir` may raise an error
+        got = "a file" if os.path.lexists(folder) else "no such folder"
         raise PictureError("a folder of pictures", got, "name one", path=source)
     paths = pictures_in(folder)
     if not paths:

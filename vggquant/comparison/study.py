@@ -10,7 +10,6 @@ import dataclasses
 import importlib.metadata
 import platform
 import shlex
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,10 +29,11 @@ from vggquant.comparison.subjects import (
     restored,
     with_distinct_labels,
 )
-from vggquant.errors import ContainerError, OptionError, StorageError, located
+from vggquant.errors import ContainerError, OptionError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, sha256
 from vggquant.files.layouts import Layout
+from vggquant.files.scratch import temporary_folder
 from vggquant.networks.vgg import LAYERS, STYLE_LAYERS, Preprocessing
 from vggquant.packing.quantizing import Quantizer
 from vggquant.progress import Progress, ProgressCallback
@@ -126,12 +126,8 @@ def compare(
     widths = tuple(dict.fromkeys(widths))
     request = _Request(reference, tuple(files), widths, images, transfer, content, style, reading)
     request.check()
-    try:
-        place = tempfile.TemporaryDirectory(prefix="vggquant-")
-    except OSError as error:
-        raise StorageError("a folder for temporary files", error.strerror, "name one with room in TMPDIR") from None
-    with place as folder:
-        return _study(request, Path(folder), progress)
+    with temporary_folder() as folder:
+        return _study(request, folder, progress)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ Fields and tensors are left to `version1` and `version2`, the outer format to `s
 from __future__ import annotations
 
 import json
+import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 
+from vggquant.codec.bitstream import decode_codes
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError, located
 from vggquant.files import version1, version2
@@ -28,8 +30,9 @@ from vggquant.files.safetensors import (
     split_file,
 )
 from vggquant.files.weights import Floats, Weights
-from vggquant.networks.network import Network
+from vggquant.networks.network import Network, layer_of
 from vggquant.networks.vgg import as_vgg
+from vggquant.threads import map_in_threads
 
 KEY = "vggquant"  # the metadata key that marks a packed file
 
@@ -41,6 +44,8 @@ _SEAL = re.compile(rb'\\"header_crc32\\":\\"([0-9a-f]{8})\\"')
 def write(path: PathLike, weights: Weights, *, force: bool = False) -> list[Chunk]:
     """Write a packed file, the same bytes for the same weights; the inverse of `read`.
 
+    It takes its place only after it was read back, every checksum, bound and code checked.
+
     Args:
         path: Output; a symbolic link is followed.
         weights: What to write.
@@ -50,11 +55,12 @@ def write(path: PathLike, weights: Weights, *, force: bool = False) -> list[Chun
         The bytes written, in pieces.
 
     Raises:
-        StorageError: The file exists, or cannot be written; an existing one is left as it was.
+        StorageError: The file exists, cannot be written, or is not sound when read back; an existing one is left as it
+            was.
     """
     header, chunks = to_bytes(weights)
     written: list[Chunk] = [header, *chunks]
-    write_file(path, written, force=force)
+    write_file(path, written, force=force, reader=lambda data: check_codes(from_bytes(data, os.cpu_count() or 1)))
     return written
 
 
@@ -118,9 +124,37 @@ def read_outline(file: Readable) -> Network:
         return _parse(read_file(file, lambda data: check_header(data).size), None).weights.network
 
 
-def from_bytes(data: Bytes) -> Weights:
+def from_bytes(data: Bytes, threads: int = 1) -> Weights:
     """Take a whole packed file apart, see `read`; errors name no file."""
-    return _check(_parse(data, None), threads=1)
+    return _check(_parse(data, None), threads)
+
+
+def check_codes(weights: Weights) -> None:
+    """Check what `read` leaves to whoever restores the weights: the codes.
+
+    Raises:
+        ContainerError: A stream is damaged, a code lies beyond its codebook, or a centroid is used by none of the
+            tensors that have it.
+    """
+    counts = weights.map_palettized(_count_codes, os.cpu_count() or 1)
+    used: dict[int, tuple[str, npt.NDArray[np.intp]]] = {}  # by the codebook's identity
+    for name, found in counts.items():
+        codebook = weights.palettized[name].codebook
+        first, before = used.get(id(codebook), (name, np.zeros_like(found)))
+        used[id(codebook)] = (first, before + found)
+    for name, uses in used.values():
+        if not uses.all():
+            idle = np.count_nonzero(uses == 0)
+            raise ContainerError("every centroid used", f"{idle} unused", "pack the file again", tensor=layer_of(name))
+
+
+def _count_codes(tensor: PalettizedTensor) -> npt.NDArray[np.intp]:
+    """How often a tensor uses each of its centroids."""
+    size = tensor.codebook.size
+    counts = np.bincount(decode_codes(tensor.codes), minlength=size)
+    if counts.size > size:
+        raise ContainerError(f"codes below {size}, the codebook's size", counts.size - 1, DAMAGED)
+    return counts
 
 
 def _parse(data: Bytes, upto: str | None) -> Parsed:
@@ -144,9 +178,7 @@ def _check(parsed: Parsed, threads: int) -> Weights:
         with located(tensor=section.name):
             check_section(section, parsed.weights)
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(check, parsed.sections):
-            pass
+    map_in_threads(check, parsed.sections, threads)
     return parsed.weights
 
 
@@ -165,7 +197,7 @@ def check_section(section: Section, weights: Weights) -> None:
 def _check_palettized(name: str, tensor: PalettizedTensor) -> None:
     codebook, scale = tensor.codebook, tensor.scale
     _require_finite(f"{name}.codebook", codebook)
-    if not (np.diff(codebook) > 0).all():
+    if not (codebook[1:] > codebook[:-1]).all():
         raise ContainerError("ascending centroids", "another order", DAMAGED, tensor=f"{name}.codebook")
     if scale is not None:
         _require_finite(f"{name}.scale", scale)

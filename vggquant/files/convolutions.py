@@ -206,12 +206,13 @@ def _fold(tensors: Mapping[str, SourceTensor], name: str, weight: Array, bias: A
     )
     if (variance < 0).any():
         raise SourceError("variances from 0 up", "a negative one", "get it again", tensor=f"{name}.running_var")
-    factor = gamma / np.sqrt(variance + _BATCH_NORM_EPSILON)
-    return weight * factor[:, None, None, None], (bias - mean) * factor + beta
+    with np.errstate(over="ignore", invalid="ignore"):  # `_float32` refuses what comes of it
+        factor = gamma / np.sqrt(variance + _BATCH_NORM_EPSILON)
+        return weight * factor[:, None, None, None], (bias - mean) * factor + beta
 
 
 def _float32(array: Array, name: str) -> Floats:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = np.asarray(array, dtype=np.float32, order="C")  # ascontiguousarray would make a scalar 1-D
     if not np.isfinite(narrow).all():
         raise SourceError("values within float32", f"up to {np.abs(array).max():.3g}", "rescale them", tensor=name)

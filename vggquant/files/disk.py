@@ -68,7 +68,7 @@ _CURES: Mapping[int | None, str] = {
 }
 
 
-def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) -> Bytes:
+def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None, *, most: int | None = None) -> Bytes:
     """Read a file.
 
     One that has a path is opened once and never memory-mapped, so that a file that is replaced in the meantime is still
@@ -79,6 +79,7 @@ def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) ->
         source: Which file.
         needed: For a file with a path: receives the bytes after the first `HEAD_BYTES` are read, and returns how many
             must be read in all. By default, the whole file is read.
+        most: Of a file with a path: how many bytes it may have, if not 1.25 GiB.
 
     Returns:
         uint8, 1-D, as long as the file. Bytes that were not needed are there, but hold anything. For bytes in memory,
@@ -90,7 +91,7 @@ def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None) ->
         OptionError: `source` is nothing that can be read, or a file that was opened as text.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _read_path(source, needed)
+        return _read_path(source, needed, most)
     if isinstance(source, (bytes, bytearray, memoryview)):
         view = memoryview(source)
         _require_size(name_of(source), view.nbytes)
@@ -119,14 +120,14 @@ def name_of(source: Readable) -> PathLike:
     return name if isinstance(name, str) else "file object"
 
 
-def _read_path(path: PathLike, needed: Callable[[Bytes], int] | None) -> Bytes:
+def _read_path(path: PathLike, needed: Callable[[Bytes], int] | None, most: int | None) -> Bytes:
     """As `read_file`, of a path."""
     with _reported(path, "a readable file"):
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         try:
             before = os.fstat(descriptor)
             _require_regular(path, before)
-            _require_size(path, before.st_size)
+            _require_size(path, before.st_size, most)
             data = np.empty(before.st_size, np.uint8)
             with open(descriptor, "rb", buffering=0, closefd=False) as file:
                 complete = _fill(file, data[:HEAD_BYTES])
@@ -157,9 +158,10 @@ def _no_binary_file(file: OpenFile, got: str) -> OptionError:
     return OptionError("a binary file", got, 'open it with mode "rb"', path=name_of(file))
 
 
-def _require_size(path: PathLike, size: int) -> None:
-    if size > MAX_FILE_BYTES:
-        raise StorageError(f"at most {MAX_FILE_BYTES} bytes", size, "save its convolutions alone", path=path)
+def _require_size(path: PathLike, size: int, most: int | None = None) -> None:
+    most = MAX_FILE_BYTES if most is None else most
+    if size > most:
+        raise StorageError(f"at most {most} bytes", size, "save its convolutions alone", path=path)
 
 
 def _fill(file: io.FileIO, part: Bytes) -> bool:
@@ -204,23 +206,32 @@ def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = (
             raise StorageError("a new file", "one that exists", "choose another name or pass `force=True`", path=path)
 
 
-def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) -> int:
+def write_file(
+    path: PathLike,
+    chunks: Iterable[Chunk],
+    *,
+    force: bool = False,
+    reader: Callable[[Bytes], object] | None = None,
+) -> int:
     """Write a file atomically: whatever happens, `path` holds either the old file or the whole new one.
 
-    The bytes are written to a temporary file in the same folder, which is flushed to disk and renamed. Then the folder
-    is flushed. An existing file keeps its mode, and a symbolic link is followed rather than replaced. Temporary files
-    that killed writers left in the folder are removed.
+    The bytes are written to a temporary file in the same folder, which is flushed to disk, read back and renamed. Then
+    the folder is flushed. An existing file keeps its mode, and a symbolic link is followed rather than replaced.
+    Temporary files that killed writers left in the folder are removed.
 
     Args:
         path: Where the file goes.
         chunks: The bytes, one chunk after the other.
         force: Whether an existing file may be replaced.
+        reader: Reads what was written, and raises a `VggQuantError` if that is no sound file; by default, nothing is
+            read back.
 
     Returns:
         Number of bytes written.
 
     Raises:
-        StorageError: `check_output` refuses the path, or the system refused a write; then the old file is intact.
+        StorageError: `check_output` refuses the path, the system refused a write, or `reader` refused what it read;
+            then the old file is intact.
     """
     check_output(path, force=force)
     target = Path(os.path.realpath(path))
@@ -238,6 +249,8 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
                         view = view[file.write(view) :]
                 size = file.tell()
                 os.fsync(file.fileno())
+                if reader is not None:
+                    _read_back(temporary, path, reader)
                 if fcntl is not None:  # while the file is locked, so that no other writer removes it
                     _put_in_place(temporary, target, force=force)
             if fcntl is None:  # Windows cannot rename an open file
@@ -248,6 +261,18 @@ def write_file(path: PathLike, chunks: Iterable[Chunk], *, force: bool = False) 
             raise
         _sync_folder(target.parent)
     return size
+
+
+def _read_back(temporary: Path, path: PathLike, reader: Callable[[Bytes], object]) -> None:
+    """Refuse to put a file in place that its own reader refuses."""
+    data = read_file(temporary)
+    try:
+        reader(data)
+    except VggQuantError as error:
+        cure = "check the disk and the memory of this machine, and try again"
+        raise StorageError(
+            f"{error.expected} to be read back", error.got, cure, path=path, tensor=error.tensor
+        ) from None
 
 
 def _lock(file: io.FileIO) -> bool:

@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def read_h5(data: Bytes) -> WeightFile:
     """
     limits = Limits(_MEMORY, _SECONDS + data.size / _BYTES_A_SECOND)
     try:
-        answer = read_isolated(f"{__name__}:read_here", data.data, {}, limits)
+        answer = read_isolated(f"{__name__}:read_here", data.data, {}, limits, lazily=True)
     except OverrunError as error:
         raise SourceError("an HDF5 file of Keras weights", str(error), "get it again") from None
     tensors = {
@@ -74,13 +74,13 @@ def _elements(data: Bytes, answer: Answer, name: str) -> Array:
     return found
 
 
-def read_here(data: bytes) -> Answer:
+def read_here(data: IO[bytes]) -> Answer:
     """Do the work of `read_h5` in this process."""
     h5py = _h5py()
     found: dict[str, Any] = {}
     arrays, places, unread = {}, {}, {}
     try:
-        file = h5py.File(io.BytesIO(data), "r")
+        file = h5py.File(data, "r")
         _walk(h5py, file, "", found, set())
         for name, item in found.items():
             if _CONVOLUTION.fullmatch(name) and item.dtype.kind == "f" and item.size <= _MAX_ELEMENTS:

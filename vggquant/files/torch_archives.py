@@ -11,10 +11,10 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from vggquant.files.disk import Bytes
+from vggquant.threads import map_in_threads
 
 MAX_MEMBERS = 10_000  # torch writes one for each storage, and a handful besides
 
@@ -170,8 +170,7 @@ def _member(data: Bytes, entry: _Entry, end: int) -> tuple[Bytes, int]:
 
 def _check_sums(entries: list[_Entry], members: Mapping[str, Bytes]) -> None:
     """Refuse members that are not as they were written; torch itself does not look."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sums = list(pool.map(lambda entry: zlib.crc32(members[entry.name].data), entries))
+    sums = map_in_threads(lambda entry: zlib.crc32(members[entry.name].data), entries, os.cpu_count() or 1)
     for entry, found in zip(entries, sums, strict=True):
         if found != entry.crc32:
             raise ValueError(f"a damaged member {entry.name}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from vggquant.codec.palette import PalettizedTensor, dequantize
 from vggquant.errors import located
 from vggquant.networks.network import Network, layer_of
 from vggquant.networks.vgg import require_vgg
+from vggquant.threads import map_in_threads
 
 Floats = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -99,8 +99,7 @@ class Weights:
 
         # the largest first, so that no thread is left with a large one at the end
         names = sorted(self.palettized, key=lambda name: -self.palettized[name].codes.count)
-        with ThreadPoolExecutor(threads) as pool:
-            made = dict(zip(names, pool.map(work, names), strict=True))
+        made = dict(zip(names, map_in_threads(work, names, threads), strict=True))
         return {name: made[name] for name in self.palettized}
 
     def cut(self, upto: str | None) -> Weights:

@@ -32,7 +32,7 @@ def require_device(device: torch.device | str, option: str = "device") -> torch.
     try:
         torch.empty(1, device=device).cpu()
         return torch.device(device)
-    except (RuntimeError, AssertionError, ImportError, TypeError) as error:  # torch raises any of these
+    except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:  # torch raises any of these
         reason = f"{device}: {str(error).splitlines()[0]}"
         raise OptionError("a device that torch has here", reason, "choose cpu", tensor=option) from None
 

@@ -77,11 +77,17 @@ def gram_matrix(activation: Tensor, mask: Tensor | None = None) -> Tensor:
 class _Gram(torch.autograd.Function):
     """F Fᵀ in float32, whose gradient (D + Dᵀ) F is one product in F's own type; autograd would compute two."""
 
+    generate_vmap_rule = True  # so that the transforms of torch.func work
+
     @staticmethod
-    def forward(ctx: Any, flat: Tensor) -> Tensor:
-        ctx.save_for_backward(flat)
-        wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
-        return wide @ wide.mT
+    def forward(flat: Tensor) -> Tensor:
+        with torch.autocast(flat.device.type, enabled=False):  # which would multiply in a half type
+            wide = flat.to(torch.promote_types(flat.dtype, torch.float32))
+            return wide @ wide.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
@@ -89,7 +95,8 @@ class _Gram(torch.autograd.Function):
         symmetric = (gradient + gradient.mT).to(flat.dtype)
         # keep F's memory format, because the gradients of deeper layers come in it and are added to this one
         last = flat.stride(1) == 1
-        product: Tensor = (flat.mT @ symmetric).mT if last else symmetric @ flat
+        with torch.autocast(flat.device.type, enabled=False):
+            product: Tensor = (flat.mT @ symmetric).mT if last else symmetric @ flat
         return product
 
 

@@ -46,7 +46,7 @@ def find_peaks(network: Chain) -> dict[str, float]:
     Everything is computed in float32, in which nothing overflows.
 
     Args:
-        network: Its weights may be of any type, and are all on one device.
+        network: Its weights may be of any type and on any device.
     """
     modules = dict(network.named_children())
     wide = {
@@ -61,7 +61,7 @@ def find_peaks(network: Chain) -> dict[str, float]:
         x = network.prepare(pictures.to(device).float() / 255)
         for name in network.layers:
             if wide.get(name):
-                x = functional_call(modules[name], wide[name], x)
+                x = functional_call(modules[name], wide[name], x.to(next(iter(wide[name].values())).device))
                 peaks[name] = float(x.abs().max())
             else:
                 x = network.run_layer(name, x)

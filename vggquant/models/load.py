@@ -17,7 +17,7 @@ from vggquant.codec.palette import PalettizedTensor, dequantize, look_up
 from vggquant.errors import DAMAGED, ContainerError, located, require_one_of
 from vggquant.files.container import read
 from vggquant.files.disk import Readable, name_of
-from vggquant.files.layouts import LAYOUTS, Layout, tensor_names
+from vggquant.files.layouts import LAYOUTS, PREFIXES, Layout, tensor_names
 from vggquant.files.preparing import prepare_for
 from vggquant.files.sources import resolve
 from vggquant.files.weights import Weights
@@ -83,14 +83,15 @@ def load_quantized_state_dict(
     *,
     layout: Layout,
     preprocessing: Preprocessing | None = None,
+    prefix: str | None = None,
     upto: str | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """Load a packed file as a state dict for a module of your own.
 
-    A torchvision VGG takes it with ``strict=False``, for lack of a classifier, and its ``.features`` takes it without
-    the prefix ``features.`` of the names.
+    A torchvision VGG takes it with ``strict=False``, for lack of a classifier, and its ``.features`` takes it with
+    ``prefix=""``.
 
     Args:
         path: A packed file, as for `load_quantized_vgg`; the embedded VGG-19 if not given.
@@ -100,6 +101,8 @@ def load_quantized_state_dict(
         preprocessing: How you prepare the inputs of a VGG, ``caffe`` or ``torch``. If the file's differs, as that of
             the embedded weights, ``caffe``, may, the first convolution is converted, see `prepare_for`. If you do not
             say, and the file's is not what users of the layout expect, a warning says so.
+        prefix: What the names begin with instead of the layout's own ``features.`` (``torchvision``) or nothing (the
+            others): ``""`` for ``torchvision.models.vgg19().features``, ``"vgg."`` for a module with that child.
         upto: The deepest layer of a VGG to read and restore.
         device: Where the weights go.
         dtype: Type of the weights, one of `DTYPES`. For float16 a warning names the layers of a VGG whose activations
@@ -122,7 +125,7 @@ def load_quantized_state_dict(
     weights = read(file, upto=upto, threads=torch.get_num_threads())
     with located(name_of(file)):
         if layout == "vggquant" and preprocessing is None and as_vgg(weights.network) is None:
-            return _tensors(weights, device, dtype)
+            return _prefixed(_tensors(weights, device, dtype), layout, prefix)
         if preprocessing is not None:
             weights = prepare_for(weights, preprocessing)
         tensors = _tensors(weights, device, dtype)
@@ -132,7 +135,7 @@ def load_quantized_state_dict(
         _warn_of_preprocessing(layout, network.preprocessing)
     if dtype == torch.float16:
         _warn_of_overflow(_build(tensors, network))
-    return _renamed(tensors, layout, network)
+    return _prefixed(_renamed(tensors, layout, network), layout, prefix)
 
 
 def _renamed(tensors: dict[str, Tensor], layout: Layout, network: VGGNetwork) -> dict[str, Tensor]:
@@ -144,6 +147,12 @@ def _renamed(tensors: dict[str, Tensor], layout: Layout, network: VGGNetwork) ->
             state[weight_name] = weight.permute(2, 3, 1, 0).contiguous() if layout == "keras" else weight
             state[bias_name] = tensors.pop(f"{name}.bias")
     return state
+
+
+def _prefixed(state: dict[str, Tensor], layout: Layout, prefix: str | None) -> dict[str, Tensor]:
+    """The tensors with another prefix to their names than the layout's, if one is given."""
+    own = PREFIXES.get(layout, "")
+    return state if prefix is None else {prefix + name.removeprefix(own): tensor for name, tensor in state.items()}
 
 
 def _build(

@@ -6,7 +6,7 @@ Weights come as tensors; reading them from a file is left to `load`. The names a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Literal, get_args
 
@@ -18,12 +18,11 @@ from torch.func import functional_call
 from vggquant.errors import OptionError, PictureError, require_one_of
 from vggquant.models.gradients import GradientScale
 from vggquant.models.half import find_exponents, find_peaks
-from vggquant.models.preprocessing import Preparation
+from vggquant.models.preprocessing import Preparation, require_range
 from vggquant.networks.vgg import ARCHITECTURES, PREPROCESSINGS, Architecture, Preprocessing, side_needed
 
 Pooling = Literal["max", "avg"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-FARTHEST = 8.0  # brightest colour that is believed: those matched to others leave [0, 1], those of 0–255 go far beyond
 
 
 class VGG(nn.Module):
@@ -41,8 +40,7 @@ class VGG(nn.Module):
     matrices do. Each convolution therefore works on activations divided by a power of two, chosen on generated
     pictures to keep them far below that limit; gradients are scaled in the same way on their way back. The features
     that you get are in float32 and no longer divided. Second derivatives and the transforms of torch.func are
-    refused in float16. All of this is set up here, for a `state` of float16. So choose
-    the type when you load the model, because ``.half()`` on an existing model sets up none of it.
+    refused in float16. All of this is set up here, for a `state` of float16, and by ``.half()`` too.
 
     Args:
         state: Weights (OIHW) and biases by name, ``conv1_1.weight``, ``conv1_1.bias``, …, all of
@@ -78,8 +76,7 @@ class VGG(nn.Module):
         self.pooling = pooling
         self.layers = _layers_to_build(self.architecture, state, upto)
         first = state.get(f"{self.layers[0]}.weight", torch.empty(0))
-        wide = torch.promote_types(first.dtype, torch.float32)  # the half types would round the pixels
-        self.prepare = Preparation(preprocessing, first.device, wide)
+        self.prepare = Preparation(preprocessing, first.device, first.dtype)
         shapes = {convolution.name: convolution.shape for convolution in self.architecture.convolutions}
         for name in self.layers:
             self.add_module(name, _convolution(state, name, shapes[name]) if name in shapes else _step(name, pooling))
@@ -89,9 +86,8 @@ class VGG(nn.Module):
         self._devices: dict[str, torch.device] = {}
         # by layer, the power of two that its activations are divided by; none unless the weights are float16
         self._exponents: dict[str, int] = {}
-        self.peaks = find_peaks(self) if first.dtype == torch.float16 else {}
-        if self.peaks:
-            self._exponents = find_exponents(self.layers, self.peaks)
+        self.peaks: dict[str, float] = {}
+        self._fit_type()
         self.eval()
 
     def forward(self, images: Tensor, layers: Iterable[str] | str | None = None) -> dict[str, Tensor]:
@@ -106,8 +102,9 @@ class VGG(nn.Module):
 
         Raises:
             OptionError: This model has no layer of that name.
-            PictureError: `images` are not (N, 3, H, W), too small for the pools before the deepest layer, or of 0–255.
-                The last is noticed on the CPU alone, and not of images that require a gradient.
+            PictureError: `images` are not (N, 3, H, W), too small for the pools before the deepest layer, or of another
+                range (see `require_range`). The last is noticed on the CPU alone, and not of images that require a
+                gradient.
         """
         if isinstance(layers, torch.fx.Proxy):  # a tracer, which looks for any layer
             wanted = self.layers
@@ -180,6 +177,21 @@ class VGG(nn.Module):
                 if name.startswith("conv"):
                     self.get_submodule(name).to(device)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> VGG:
+        # torch's one way to move and convert a module, by its parent too
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._fit_type()
+        return self
+
+    def _fit_type(self) -> None:
+        """Set up what float16 needs, or give it up."""
+        first = next(self.parameters(), torch.empty(0))
+        if first.dtype != torch.float16:
+            self.peaks, self._exponents = {}, {}
+        elif not self.peaks and not first.is_meta:
+            self.peaks = find_peaks(self)
+            self._exponents = find_exponents(self.layers, self.peaks)
+
     def _require_layers(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.layers:
@@ -209,16 +221,9 @@ def _require_images(images: Tensor, smallest: int, deepest: str | None) -> None:
         raise PictureError("images of shape (N, 3, H, W)", tuple(images.shape), "reorder or convert to RGB")
     if images.shape[2] < smallest or images.shape[3] < smallest:
         raise PictureError(side_needed(smallest, deepest), tuple(images.shape[2:]), "enlarge the image")
-    # looking at values would make a GPU wait and is no part of a graph
-    if images.device.type == "cpu" and not images.requires_grad and not _is_traced() and images.numel():
-        least, most = (float(bound) for bound in images.aminmax())
-        if least >= 0 and most > FARTHEST:  # paintings that went astray did so both ways
-            raise PictureError("images in [0, 1]", f"{least:.4g} to {most:.4g}", "divide them by 255")
-
-
-def _is_traced() -> bool:
-    """Whether a compiler or exporter is looking, which values would only mislead."""
-    return torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    # looking at values would make a GPU wait, and a picture that is being optimised may go astray
+    if images.device.type == "cpu" and not images.requires_grad:
+        require_range(images)
 
 
 def _step(name: str, pooling: Pooling) -> nn.Module:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vggquant.codec.bitstream import decode_codes
 from vggquant.codec.palette import energies, sqnr_from_energies
-from vggquant.errors import ContainerError, OptionError, SourceError, VggQuantError, located
-from vggquant.files.container import from_bytes, shares_codebooks
+from vggquant.errors import OptionError, SourceError, VggQuantError, located
+from vggquant.files.container import check_codes, from_bytes, shares_codebooks
 from vggquant.files.disk import Chunk, PathLike, read_file, sha256
 from vggquant.files.sources import check_start, read_source, resolve
 from vggquant.files.weights import Weights
@@ -209,7 +208,7 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
     path = resolve(path)
     weights, found = read_described(path)
     with located(path):
-        _check_codes(weights)
+        check_codes(weights)
     layers = _layers(weights)
     sound = Verification(found.sha256, len(layers), found.bytes)
     if against is None:
@@ -273,25 +272,6 @@ def _check_layer(
     expected, found = source.array(specs[0].name), weights.array(specs[0].name)
     parts, largest = energies(expected, found), float(np.abs(expected - found).max())
     return LayerCheck(name, sqnr_from_energies(*parts), parts[1] == 0, largest, equal), parts
-
-
-def _check_codes(weights: Weights) -> None:
-    """Every code points into its codebook, and every centroid is used by a tensor that has this codebook."""
-    unused: dict[int, tuple[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]] = {}  # by the codebook's identity
-    for spec in weights.network.tensors:
-        if spec.name not in weights.palettized:
-            continue
-        tensor = weights.palettized[spec.name]
-        with located(tensor=spec.layer):
-            counts = np.bincount(decode_codes(tensor.codes), minlength=tensor.codebook.size)
-            if counts.size > tensor.codebook.size:
-                raise ContainerError(f"codes below {tensor.codebook.size}", counts.size - 1, "get the file again")
-        first, idle = unused.get(id(tensor.codebook), (spec.layer, np.ones(counts.size, bool)))
-        unused[id(tensor.codebook)] = (first, idle & (counts == 0))
-    for layer, idle in unused.values():
-        if idle.any():
-            cure = "pack the file again"
-            raise ContainerError("every centroid used", f"{int(idle.sum())} unused", cure, tensor=layer)
 
 
 def _read_against(path: PathLike, weights: Weights) -> Weights:

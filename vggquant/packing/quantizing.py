@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from vggquant.codec.bitstream import MAX_BITS, MIN_BITS, Coding, decode_codes, encode_codes, planes_size
+from vggquant.codec.bitstream import MAX_BITS, MIN_BITS, Coding, planes_size
 from vggquant.codec.palette import (
     PalettizedTensor,
     dequantize,
     energies,
     palettize,
     palettize_together,
+    recoded,
     sqnr_from_energies,
 )
 from vggquant.errors import located
@@ -24,6 +25,7 @@ from vggquant.networks.network import Network, TensorSpec, layer_of, weight_spec
 from vggquant.networks.vgg import as_vgg
 from vggquant.packing.budget import Choice, choose_widths
 from vggquant.progress import Progress, ProgressCallback
+from vggquant.threads import map_in_threads
 
 OWN_CODEBOOK = 1 / 8  # of the bytes of its codes: a weight whose codebook would take more shares one, where it can
 SHARED_NOISE = 4.0  # times the noise with a codebook of its own, about a bit's worth: what sharing may cost a weight,
@@ -91,25 +93,23 @@ class Quantizer:
     def _candidates(self, weights: Weights, wanted: Mapping[str, Sequence[int]]) -> Candidates:
         """Palettize each weight at each width wanted, several at once."""
         started = time.monotonic()
-        with ThreadPoolExecutor(self.jobs or os.cpu_count()) as pool:
-            futures = {
-                pool.submit(_palettize_group, weights, names, bits, self.coding): (names, bits)
-                for names, bits in _groups(weights, wanted)
-            }
-            try:
-                for done, future in enumerate(as_completed(futures), start=1):
-                    names, bits = futures[future]
-                    future.result()
-                    if self.progress is not None:
-                        layer = layer_of(names[0]) if len(names) == 1 else f"{len(names)} layers"
-                        elapsed = time.monotonic() - started
-                        self.progress(Progress("pack", done, len(futures), elapsed, f"{layer}, {bits} bits"))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        groups = _groups(weights, wanted)
+        count = itertools.count(1)
+
+        def work(group: tuple[tuple[str, ...], int]) -> dict[str, Candidate]:
+            return _palettize_group(weights, *group, self.coding)
+
+        def done(group: tuple[tuple[str, ...], int]) -> None:
+            if self.progress is not None:
+                names, bits = group
+                layer = layer_of(names[0]) if len(names) == 1 else f"{len(names)} layers"
+                elapsed = time.monotonic() - started
+                self.progress(Progress("pack", next(count), len(groups), elapsed, f"{layer}, {bits} bits"))
+
+        found = map_in_threads(work, groups, self.jobs or os.cpu_count() or 1, done)
         candidates: dict[str, dict[int, Candidate]] = {name: {} for name in wanted}
-        for future, (_, bits) in futures.items():
-            for name, candidate in future.result().items():
+        for (_, bits), group in zip(groups, found, strict=True):
+            for name, candidate in group.items():
                 candidates[name][bits] = candidate
         return candidates
 
@@ -148,9 +148,9 @@ def _palettize_group(weights: Weights, names: Sequence[str], bits: int, coding: 
     for name in kept:
         with located(tensor=layer_of(name)):
             tensor = weights.palettized[name]
-            codes = encode_codes(decode_codes(tensor.codes), bits, coding)
             shared = sum(weights.palettized[other].codebook is tensor.codebook for other in kept) > 1
-            found[name] = Candidate(replace(tensor, codes=codes), 0.0, weights.sqnr_db.get(name), shared)
+            copied = recoded(tensor, coding, trim=not shared)
+            found[name] = Candidate(copied, 0.0, weights.sqnr_db.get(name), shared)
     arrays = {}
     for name in names:
         if name not in kept:

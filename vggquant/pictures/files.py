@@ -1,33 +1,29 @@
 """Picture files to tensors, RGB in [0, 1], and back, with transparency, colour profile and the text of a PNG.
 
-What the tensors are used for is left to others, and so are changes of their colours.
+Decoding is left to `decoding`, which runs in a child process unless the file is a small PNG of plain form. What the
+tensors are used for is left to others, and so are changes of their colours.
 """
 
 from __future__ import annotations
 
 import io
-import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vggquant.errors import PictureError, located
-from vggquant.files.disk import PathLike, read_file, write_file
+from vggquant.files.disk import Bytes, PathLike, read_file, write_file
+from vggquant.isolated import Answer, OverrunError, read_isolated
+from vggquant.pictures.checks import check_profile, check_text, is_plain_png
 from vggquant.pictures.colors import luminance
+from vggquant.pictures.decoding import SETTINGS_KEY, limits, read_here
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
 WRITABLE = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-MAX_PIXELS = 50_000_000
-SETTINGS_KEY = "vggquant"  # names our text among the texts of a PNG
 _LONGEST = {"WEBP": 16_383, "JPEG": 65_535}  # pixels a side; the other types hold any
+_MASK_PIXELS = 4_000_000  # that a mask may have, whatever it is stretched to, before it is reduced for that
 _JPEG_QUALITY = 95  # and WebP's
 
 
@@ -40,7 +36,7 @@ class Picture:
         alpha: float32, (1, 1, H, W) in [0, 1], or ``None`` if all of it is opaque.
         icc: Colour profile of the pixels, or ``None``.
         settings: What the picture was made with, as vggquant wrote it into a PNG, or ``None``.
-        frames: How many frames or pages its file has; this is the first.
+        animated: Whether its file has more frames or pages, of which this is the first.
         stored: Height and width in its file, before it was resized; ``None`` if it comes from none.
     """
 
@@ -48,7 +44,7 @@ class Picture:
     alpha: Tensor | None = None
     icc: bytes | None = None
     settings: str | None = None
-    frames: int = 1
+    animated: bool = False
     stored: tuple[int, int] | None = None
 
     @property
@@ -72,19 +68,31 @@ def read_picture(
         PictureError: Not a picture of these types, damaged, or over 50 megapixels.
         StorageError: There is no such file, or it cannot be read.
     """
-    data = read_file(path)
+    wanted = {"longest": longest, "pixels": pixels, "most": most}
     with located(path):
-        image, about = _decode(data.tobytes())
-        about["stored"] = (image.height, image.width)
-        if pixels is None and most is not None:
-            pixels = min(most, image.width * image.height)
-        image = _resized(image, longest, pixels)
-    array = np.asarray(image, dtype=np.float32) / 255
-    tensor = torch.from_numpy(array).permute(2, 0, 1).unsqueeze(0).contiguous()
+        answer = _decoded(read_file(path), wanted)
+    tensor = torch.from_numpy(answer.arrays["pixels"]).permute(2, 0, 1).unsqueeze(0).contiguous().float().div_(255)
+    icc, values = answer.arrays.get("icc"), answer.values
+    about: dict[str, Any] = {
+        "icc": None if icc is None else icc.tobytes(),
+        "settings": values["settings"],
+        "animated": values["animated"],
+        "stored": tuple(values["stored"]),
+    }
     if tensor.shape[1] == 3:
         return Picture(tensor, **about)
     colors, alpha = tensor[:, :3], tensor[:, 3:]
     return Picture(colors * alpha + (1 - alpha), alpha, **about)
+
+
+def _decoded(data: Bytes, wanted: dict[str, int | None]) -> Answer:
+    """What `decoding` makes of a file, here or in a child process."""
+    if is_plain_png(data.data):
+        return read_here(data.tobytes(), **wanted)
+    try:
+        return read_isolated(f"{read_here.__module__}:{read_here.__name__}", data.data, wanted, limits(data.size))
+    except OverrunError as error:
+        raise PictureError("an undamaged picture", f"{error}", "save it afresh as PNG") from None
 
 
 def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
@@ -97,7 +105,7 @@ def read_mask(path: PathLike, size: tuple[int, int]) -> Tensor:
     Returns:
         float32, (1, 1, H, W) in [0, 1].
     """
-    picture = read_picture(path)
+    picture = read_picture(path, most=max(4 * size[0] * size[1], _MASK_PIXELS))
     grey = luminance(picture.pixels) - (0 if picture.alpha is None else 1 - picture.alpha)
     stretched: Tensor = torch.nn.functional.interpolate(grey, size, mode="bilinear", antialias=True)
     return stretched.clamp(0, 1)
@@ -118,6 +126,9 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
     check_ending(path)
     from PIL import Image, PngImagePlugin
 
+    with located(path):
+        check_profile(len(picture.icc or b""))
+        check_text(len(picture.settings or ""))
     kind = WRITABLE[Path(path).suffix.lower()]
     channels = [picture.pixels]
     if picture.alpha is not None and kind != "JPEG":
@@ -155,90 +166,3 @@ def check_ending(path: PathLike, longest: int = 1) -> None:
     most = _LONGEST.get(WRITABLE[ending], longest)
     if longest > most:
         raise PictureError(f"at most {most} pixels a side in {ending}", longest, "write a PNG", path=path)
-
-
-def _resized(image: Image.Image, longest: int | None, pixels: int | None) -> Image.Image:
-    width, height = image.size
-    if longest is not None:
-        factor = longest / max(width, height)
-    else:
-        factor = math.sqrt(pixels / (width * height)) if pixels is not None else 1.0
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    if size[0] * size[1] > MAX_PIXELS:
-        raise PictureError(f"at most {MAX_PIXELS} pixels", f"{size[0]} × {size[1]}", "choose a smaller size")
-    if size == image.size:
-        return image
-    from PIL import Image
-
-    return image.resize(size, Image.Resampling.BICUBIC)
-
-
-def _decode(data: bytes) -> tuple[Image.Image, dict[str, Any]]:
-    """The first image of a file in RGB or RGBA, and the other fields of its `Picture`."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise PictureError("Pillow for pictures", "no such package", "pip install 'vggquant[style]'") from None
-    too_large = f"at most {MAX_PIXELS} pixels"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which our users cannot help
-        try:
-            image: Image.Image = Image.open(io.BytesIO(data), formats=READABLE)
-            if image.width * image.height > MAX_PIXELS:
-                raise PictureError(too_large, f"{image.width} × {image.height}", "reduce it first")
-            frames = getattr(image, "n_frames", 1)
-            image = _in_8_bits(_upright(image))
-            about = {"icc": _rgb_profile(image), "settings": _settings(image), "frames": frames}
-            return image.convert("RGBA" if image.has_transparency_data else "RGB"), about
-        except UnidentifiedImageError:
-            raise PictureError(f"a picture ({_readable_here()})", "something else", "convert it to PNG") from None
-        except Image.DecompressionBombError:
-            raise PictureError(too_large, "far more", "reduce it first") from None
-        except PictureError:
-            raise
-        except Exception as error:  # Pillow's decoders raise errors of any type on damaged data
-            raise PictureError("an undamaged picture", f"{error}", "get it again") from None
-
-
-def _readable_here() -> str:
-    """The types of pictures that can be read, and those for which this build of Pillow lacks the means."""
-    from PIL import features
-
-    lacking = [kind for kind in ("WEBP", "AVIF") if not features.check(kind.lower())]
-    found = ", ".join(kind for kind in READABLE if kind not in lacking)
-    return found + (f"; this Pillow lacks {', '.join(lacking)}" if lacking else "")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF says, or as it is where the EXIF cannot be read."""
-    from PIL import ImageOps
-
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # as in `_decode`; damaged pixels are found when they are converted
-        return image
-
-
-def _in_8_bits(image: Image.Image) -> Image.Image:
-    """The image itself, or its 16 bits a channel reduced to 8."""
-    if image.mode == "F":
-        raise PictureError("8 or 16 bits a channel", "floating point", "convert it first")
-    if not image.mode.startswith("I"):
-        return image
-    from PIL import Image
-
-    grey = np.asarray(image).astype(np.int64)
-    if grey.min() < 0 or grey.max() > 65535:
-        raise PictureError("8 or 16 bits a channel", "32 bits", "convert it first")
-    return Image.fromarray((grey / 257).round().astype(np.uint8))
-
-
-def _rgb_profile(image: Image.Image) -> bytes | None:
-    """The colour profile, unless it is of inks or greys, which are converted to RGB without it."""
-    icc = image.info.get("icc_profile")
-    return icc if isinstance(icc, bytes) and icc[16:20] == b"RGB " else None
-
-
-def _settings(image: Image.Image) -> str | None:
-    settings = image.info.get(SETTINGS_KEY)
-    return settings if isinstance(settings, str) else None

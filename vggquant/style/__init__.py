@@ -1,4 +1,4 @@
-"""Style transfer by optimisation, with any module that returns activations by layer name.
+"""Style transfer by optimisation and losses for training, with any module that returns activations by layer name.
 
 Most modules here work on tensors; `painting` and the modules that it brings together work on files. Loading weights is
 left to `models`, and nothing here knows how they were stored.
@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 from vggquant.lazy_imports import offer
 
 if TYPE_CHECKING:
-    from vggquant.style.losses import ContentLoss, StyleLoss, TotalVariationLoss
+    from vggquant.style.losses import TotalVariationLoss
     from vggquant.style.options import StyleOptions
     from vggquant.style.painting import paint
-    from vggquant.style.transfer import StyleProgress, picture_loss, stylize
+    from vggquant.style.perceptual import ContentLoss, PerceptualLoss, StyleLoss
+    from vggquant.style.task import Reached
+    from vggquant.style.transfer import Interrupted, StyleProgress, picture_loss, stylize
 
 __all__ = [
     "ContentLoss",
+    "Interrupted",
+    "PerceptualLoss",
+    "Reached",
     "StyleLoss",
     "StyleOptions",
     "StyleProgress",
@@ -31,8 +36,11 @@ __all__ = [
 __getattr__, __dir__ = offer(
     __name__,
     {
-        "ContentLoss": "losses",
-        "StyleLoss": "losses",
+        "ContentLoss": "perceptual",
+        "Interrupted": "transfer",
+        "PerceptualLoss": "perceptual",
+        "Reached": "task",
+        "StyleLoss": "perceptual",
         "StyleOptions": "options",
         "StyleProgress": "transfer",
         "TotalVariationLoss": "losses",

@@ -11,13 +11,15 @@ from numbers import Real
 
 from torch import Tensor
 
-from vggquant.errors import OptionError, PictureError, require_one_of
+from vggquant.errors import OptionError, PictureError, located, require_one_of
 from vggquant.models.features import Features
+from vggquant.models.preprocessing import require_range
 from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import Architecture, side_needed
 from vggquant.pictures.files import Picture
+from vggquant.style.descent import check_memory
 from vggquant.style.options import LONGEST, OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
-from vggquant.style.scales import stages
+from vggquant.style.scales import size_of, stages
 from vggquant.style.task import Task
 
 LIMIT = 8.0  # how far colours may lie from 0: matched ones leave [0, 1], but those of 0–255 were never divided
@@ -36,15 +38,15 @@ def check_task(task: Task, options: StyleOptions) -> None:
     if len(task.masks) != len(task.styles):
         expected = f"one for each style, {len(task.styles)}"
         raise OptionError(expected, len(task.masks), "pass None for a style that is wanted everywhere", tensor="masks")
-    if not 0 <= task.done <= options.steps:
-        cure = "pass how many of the steps led to the start"
-        raise OptionError(f"0 to {options.steps} steps", task.done, cure, tensor="done")
-    _check_tensor("content", task.content)
-    for index, style in enumerate(task.styles):
-        _check_tensor(f"styles[{index}]", style)
+    _check_done(task, options)
+    for name, picture in (("content", task.content), *((f"styles[{i}]", style) for i, style in enumerate(task.styles))):
+        _check_tensor(name, picture)
+        with located(tensor=name):
+            require_range(picture.detach())
     for index, mask in enumerate(task.masks):
         if mask is not None:
             _check_tensor(f"masks[{index}]", mask, channels=1, limit=MASK_LIMIT)
+    check_reached(task, options)
     if task.start is not None:
         _check_tensor("start", task.start, limit=math.inf)  # paintings are not clipped
     for index, mask in enumerate(task.masks):
@@ -91,7 +93,7 @@ def check_scales(vgg: Features, task: Task, options: StyleOptions) -> None:
     Raises:
         OptionError: The first scale that is still to be worked at is too small.
     """
-    planned = [stage for stage in stages(*task.size, options) if stage.without(task.done)]
+    planned = [stage for stage in stages(*task.size, options, task.planned) if stage.without(task.done)]
     if not isinstance(vgg, VGG) or not planned or planned[0].factor == 1:
         return
     for layers in (options.content_layers, options.layers):
@@ -131,6 +133,35 @@ def check_side(architecture: Architecture, picture: Picture, layers: Iterable[st
     architecture.require_size(picture.size, layers, cure)
 
 
+def check_reached(task: Task, options: StyleOptions) -> None:
+    """Refuse a state that a transfer cannot go on from, which may be another's or come from a file.
+
+    Raises:
+        PictureError: It was reached at other sizes or by another optimiser.
+    """
+    reached = task.reached
+    if reached is None:
+        return
+    if reached.first.shape != task.content.shape:
+        expected, got = (f"{size[1]} × {size[0]} pixels" for size in (task.size, size_of(reached.first)))
+        raise PictureError(expected, got, "pass the picture as `start`", tensor="resume")
+    with located(tensor="resume"):
+        planned = stages(*task.size, options, reached.planned)
+        made_at = next(stage for stage in planned if stage.steps.start < reached.done <= stage.steps.stop)
+        check_memory(reached.memory, options.optimizer, made_at.size)
+
+
+def _check_done(task: Task, options: StyleOptions) -> None:
+    least = 0 if task.reached is None else 1
+    if not least <= task.done <= options.steps:
+        cure = "pass how many of the steps led to the start"
+        raise OptionError(f"{least} to {options.steps} steps", task.done, cure, tensor="done")
+    if task.planned is not None and not 0 <= task.planned <= options.steps:
+        raise OptionError(f"{task.planned} steps or more, as before", options.steps, "pass as many", tensor="steps")
+    if task.done and task.start is None and task.reached is None:
+        raise OptionError(f"the picture that {task.done} steps led to", "none", "pass it", tensor="start")
+
+
 def _check_layers(option: str, layers: object) -> None:
     if not isinstance(layers, Mapping):
         cure = "pass a dict such as {'relu4_2': 1.0}, where 1.0 stands for the usual weight"
@@ -138,16 +169,26 @@ def _check_layers(option: str, layers: object) -> None:
 
 
 def _check_weights(options: StyleOptions) -> None:
-    _require_weight("content_weight", options.content_weight)
-    _require_weight("tv_weight", options.tv_weight)
+    require_weight("content_weight", options.content_weight)
+    require_weight("tv_weight", options.tv_weight)
     for weight in options.style_weights or ():
-        _require_weight("style_weights", weight)
+        require_weight("style_weights", weight)
     for option, layers in (("content_layers", options.content_layers), ("style_layers", options.style_layers)):
         for layer, weight in layers.items():
-            _require_weight(option, weight, f" for {layer}")
+            require_weight(option, weight, f" for {layer}")
 
 
-def _require_weight(option: str, weight: object, where: str = "") -> None:
+def require_weight(option: str, weight: object, where: str = "") -> None:
+    """Refuse a weight that is not a finite number from 0 up.
+
+    Args:
+        option: What the caller knows it as.
+        weight: What was passed.
+        where: What it is the weight of, in words that follow.
+
+    Raises:
+        OptionError: It is no such number.
+    """
     if not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
         raise OptionError(f"a finite number from 0 up{where}", weight, "choose 0 or more", tensor=option)
 

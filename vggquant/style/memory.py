@@ -16,6 +16,7 @@ from torch import Tensor
 from vggquant.errors import PictureError
 from vggquant.models.devices import available_memory
 from vggquant.models.features import Features
+from vggquant.style.descent import HISTORY
 from vggquant.style.losses import activations_of
 from vggquant.style.options import Precision, StyleOptions
 from vggquant.style.task import Task
@@ -24,8 +25,7 @@ PROBE_SIDES = (64, 128)  # pixels; the estimate is made from two small pictures
 RESERVE = 1.1  # factor of the estimate for the network
 OVERHEAD = 320e6  # bytes that are needed whatever the size of the picture
 _PIXEL_BYTES = 12  # three channels in float32
-_HISTORY = 100  # steps that torch's L-BFGS remembers, with two pictures for each
-_OTHER_PICTURES = 6  # the picture, its gradient and copies; Adam's two moments are among them
+_OTHER_PICTURES = 10  # the picture, its gradient and copies; Adam's two moments and the last step's are among them
 
 
 def require_memory(per_pixel: Mapping[torch.device, tuple[float, float]], task: Task, precision: Precision) -> None:
@@ -76,7 +76,7 @@ def memory_per_pixel(
     """
     smaller, larger = (_kept_for_gradient(vgg, device, side, options) for side in PROBE_SIDES)
     area = PROBE_SIDES[1] ** 2 - PROBE_SIDES[0] ** 2
-    pictures = _OTHER_PICTURES + (2 * min(options.steps, _HISTORY) if options.optimizer == "lbfgs" else 0)
+    pictures = _OTHER_PICTURES + (2 * min(options.steps, HISTORY) if options.optimizer == "lbfgs" else 0)
     found = {}
     for place in larger:
         # weights are kept too, but are as large for both pictures

@@ -6,7 +6,9 @@ loading to `loading`, and the painting itself to `transfer`.
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +16,22 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vggquant.errors import OptionError, located
+from vggquant.errors import OptionError, PictureError, located
 from vggquant.files.disk import PathLike, check_output, make_folder
 from vggquant.models.devices import require_device
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
-from vggquant.style.checks import check_options, check_scales, check_side
+from vggquant.style.checks import check_options, check_reached, check_scales, check_side
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
 from vggquant.style.loading import all_compute_bf16, deterministic_algorithms, load_network, place
 from vggquant.style.memory import memory_per_pixel, require_memory
 from vggquant.style.options import StyleOptions
 from vggquant.style.resuming import Record, make_record
 from vggquant.style.scales import size_of
+from vggquant.style.states import NewestState, read_state, remove_state, state_path
 from vggquant.style.task import Task
-from vggquant.style.transfer import StyleProgress, optimise
+from vggquant.style.transfer import Interrupted, StyleProgress, optimise
 
 
 @dataclass(frozen=True)
@@ -110,23 +113,24 @@ def paint(
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
         start: A picture to optimise from, instead of what the options say.
-        resume: An intermediate picture of this very transfer to go on from.
+        resume: A picture on the way to go on from, exactly if its state lies beside it. `steps` may be more now.
         device: Where to compute.
         supplemental_devices: Device and layer (a name, or an index from 1) from which it is used.
         deterministic: Whether to use only algorithms that always give the same result.
-        saves: Intermediate pictures to be written.
+        saves: Intermediate pictures to be written, at the sizes that are worked at.
         force: Whether existing files may be replaced.
         progress: Called after each step.
 
     Raises:
         VggQuantError: A file is missing, not sound or in the way, or an option has no meaning.
+        Interrupted: Ctrl-C was pressed; the picture reached was written to `out`.
     """
     inputs = Inputs.named(content, styles, masks, start, resume, weights)
     painting = _Painting(inputs, out, options or StyleOptions(), saves, force)
     bf16 = all_compute_bf16(device, supplemental_devices)
     pictures, record = painting.read(Sizes(size, pixels, style_size, style_pixels), pooling, bf16=bf16)
     painting = replace(painting, options=record.options)
-    task = pictures.task(require_device(device), record.done)
+    task = _going_on(pictures.task(require_device(device), record.done, record.planned), inputs, record)
     with deterministic_algorithms(deterministic):
         vgg = painting.load_network(pooling, device, supplemental_devices)
         return painting.make(vgg, task, pictures, record, progress)
@@ -153,7 +157,7 @@ class _Painting:
     def read(self, sizes: Sizes, pooling: Pooling, *, bf16: bool) -> tuple[Pictures, Record]:
         """Read the pictures; whatever can be refused before is refused."""
         check_ending(self.out)
-        check_output(self.out, force=self.force, sources=self.inputs.paths)
+        check_output(self.out, force=self.force, sources=self.inputs.sources)
         self.inputs.check()
         _check_layers(self.options)
         check_options(self.options, len(self.inputs.styles))
@@ -163,6 +167,11 @@ class _Painting:
         if self.saves is not None:
             self._check_saves(self.saves, record.done)
         return pictures, record
+
+    @property
+    def kind(self) -> str:
+        """The type of the picture to write."""
+        return WRITABLE[Path(self.out).suffix.lower()]
 
     def load_network(self, pooling: Pooling, device: str, supplemental_devices: Sequence[tuple[str, str]]) -> VGG:
         """Load as much of the network as the layers need."""
@@ -180,13 +189,10 @@ class _Painting:
         progress: Callable[[StyleProgress], None] | None,
     ) -> PaintReport:
         """Paint, and write the pictures."""
-        terms: dict[str, float] = {}
+        writer = _Writer(self, pictures, record)
 
         def report(made: StyleProgress) -> None:
-            terms.update(made.values)
-            if self.saves is not None and made.done % self.saves.every == 0:
-                path = self.saves.path(made.done, self.options.steps)
-                write_picture(path, _finished(made.picture(), made.done, pictures, record), force=self.force)
+            writer.note(made)
             if progress is not None:
                 progress(made)
 
@@ -194,10 +200,16 @@ class _Painting:
             self._check_sizes(vgg, task, pictures)
         if self.saves is not None:
             make_folder(self.saves.folder)
-        painted = optimise(vgg, task, self.options, report)
-        write_picture(self.out, _finished(painted, self.options.steps, pictures, record), force=self.force)
+        try:
+            writer.finish(optimise(vgg, task, self.options, report))
+        except KeyboardInterrupt:
+            if writer.latest is None:
+                raise
+            raise Interrupted(writer.latest, writer.stop(writer.latest)) from None
         height, width = task.size
-        return PaintReport(width, height, terms, (*pictures.notes(self.inputs), *self._notes(pictures)))
+        terms = {} if writer.latest is None else dict(writer.latest.values)
+        notes = (*pictures.notes(self.inputs), *self._notes(pictures, task), *writer.notes())
+        return PaintReport(width, height, terms, notes)
 
     def _check_saves(self, saves: Saves, done: int) -> None:
         """Refuse intermediate pictures that would be written over the result, or over an existing file."""
@@ -206,7 +218,7 @@ class _Painting:
                 expected = "another name than that of a picture on the way"
                 raise OptionError(expected, os.fspath(self.out), "rename it", tensor="out")
             if os.path.isdir(saves.folder):
-                check_output(path, force=self.force, sources=self.inputs.paths)
+                check_output(path, force=self.force, sources=self.inputs.sources)
 
     def _check_sizes(self, vgg: VGG, task: Task, pictures: Pictures) -> None:
         """Refuse pictures that are too small for the network or too large for the memory, and name their files."""
@@ -220,10 +232,15 @@ class _Painting:
         with located(self.inputs.content):
             require_memory(per_pixel, task, self.options.precision)
 
-    def _notes(self, pictures: Pictures) -> list[str]:
-        if pictures.content.alpha is None or WRITABLE[Path(self.out).suffix.lower()] != "JPEG":
-            return []
-        return [f"{os.fspath(self.out)}: JPEG keeps no transparency; it is painted over white"]
+    def _notes(self, pictures: Pictures, task: Task) -> list[str]:
+        notes = []
+        if pictures.content.alpha is not None and self.kind == "JPEG":
+            notes.append(f"{os.fspath(self.out)}: JPEG keeps no transparency; it is painted over white")
+        if self.inputs.resume is not None and self.options.steps > task.done > 0 and task.reached is None:
+            path, state = os.fspath(self.inputs.resume), os.path.basename(state_path(self.inputs.resume))
+            lost = "the picture was rounded to 8 bits, and what the optimiser had learnt is lost"
+            notes.append(f"{path}: gone on from without its state, {state}: {lost}")
+        return notes
 
 
 def _check_layers(options: StyleOptions) -> None:
@@ -236,9 +253,79 @@ def _check_layers(options: StyleOptions) -> None:
             raise OptionError(expected, f"“{layer}”", "name one of these", tensor=option)
 
 
-def _finished(painted: Tensor, step: int, pictures: Pictures, record: Record) -> Picture:
-    """A painting with the content's transparency and colour profile, and with what made it."""
-    alpha = pictures.content.alpha
-    if alpha is not None and size_of(alpha) != size_of(painted):
-        alpha = interpolate(alpha, size_of(painted), mode="bilinear", antialias=True)
-    return Picture(painted, alpha, pictures.content.icc, record.text(step))
+class _Writer:
+    """Writes the pictures of one painting, each with the content's transparency and profile and with what made it.
+
+    Args:
+        painting: What is wanted.
+        pictures: That were read.
+        record: Of the transfer.
+    """
+
+    def __init__(self, painting: _Painting, pictures: Pictures, record: Record) -> None:
+        self.painting, self.pictures, self.record = painting, pictures, record
+        self.latest: StyleProgress | None = None
+        self.states = NewestState(force=painting.force)
+        self.saved: Counter[str] = Counter()  # how many pictures on the way of each size
+
+    def note(self, made: StyleProgress) -> None:
+        """Note a step, and write the picture after it if it is wanted."""
+        self.latest, saves = made, self.painting.saves
+        if saves is not None and made.done % saves.every == 0:
+            path = saves.path(made.done, made.total)
+            self._write(path, made.picture(), made.done)
+            self.saved[made.detail] += 1
+            self.states.keep(path, made.reached)
+
+    def finish(self, painted: Tensor) -> None:
+        """Write the result."""
+        painting = self.painting
+        self._write(painting.out, painted, painting.options.steps)
+        resume = painting.inputs.resume
+        if resume is not None and os.path.realpath(resume) == os.path.realpath(painting.out):
+            remove_state(resume)  # of the picture that was just replaced
+
+    def stop(self, made: StyleProgress) -> str:
+        """Write the picture reached instead of the result, and say so."""
+        out = self.painting.out
+        self._write(out, made.picture(), made.done)
+        reached = f"{os.fspath(out)} holds the picture reached, {made.detail} pixels"
+        if self.painting.kind == "PNG":
+            self.states.keep(out, made.reached)
+            reached += f", to go on from with `resume`{self._lost()}"
+        return f"Interrupted after step {made.done} of {made.total}; {reached}"
+
+    def notes(self) -> list[str]:
+        """Sentences for the caller about the pictures on the way."""
+        saves = self.painting.saves
+        if saves is None or not self.saved:
+            return []
+        sizes = ", ".join(f"{number} of {size}" for size, number in self.saved.items())
+        return [f"{os.fspath(saves.folder)}: pictures on the way, {sizes} pixels{self._lost()}"]
+
+    def _lost(self) -> str:
+        return f"; a state was not written: {self.states.lost}" if self.states.lost else ""
+
+    def _write(self, path: PathLike, painted: Tensor, step: int) -> None:
+        content = self.pictures.content
+        alpha = content.alpha
+        if alpha is not None and size_of(alpha) != size_of(painted):
+            alpha = interpolate(alpha, size_of(painted), mode="bilinear", antialias=True)
+        picture = Picture(painted, alpha, content.icc, self.record.text(step))
+        write_picture(path, picture, force=self.painting.force)
+
+
+def _going_on(task: Task, inputs: Inputs, record: Record) -> Task:
+    """The task with the state that lies beside the picture to go on from, if there is one."""
+    resume = inputs.resume
+    if resume is None or not record.done:
+        return task
+    with located(state_path(resume), kind=PictureError):
+        reached = read_state(resume, math.prod(task.size))
+        if reached is None:
+            return task
+        if (reached.done, reached.planned) != (record.done, record.planned):
+            raise PictureError(f"the state after step {record.done}", f"step {reached.done}", "delete it")
+        task = task.going_on(reached)
+        check_reached(task, record.options)
+        return task

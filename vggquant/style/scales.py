@@ -46,18 +46,21 @@ class Stage:
         return self.steps[max(0, done - self.steps.start) :]
 
 
-def stages(height: int, width: int, options: StyleOptions) -> list[Stage]:
+def stages(height: int, width: int, options: StyleOptions, planned: int | None = None) -> list[Stage]:
     """Plan the sizes that a picture is worked at, coarse to fine, each with twice the steps of the one before.
 
     Args:
         height: Of the result, in pixels.
         width: Of the result, in pixels.
         options: Number of steps and, where it is asked for, of scales.
+        planned: Steps that were planned at first, if there are more now; these are all made at the full size.
     """
     by_length = round(math.log2(max(height, width) / FIRST_LONGEST))
     by_breadth = math.floor(math.log2(min(height, width) / SHORTEST_SIDE))
     scales = options.scales or 1 + max(0, min(by_length, by_breadth))
-    ends = [options.steps * (2 ** (index + 1) - 1) // (2**scales - 1) for index in range(scales)]
+    steps = options.steps if planned is None else planned
+    ends = [steps * (2 ** (index + 1) - 1) // (2**scales - 1) for index in range(scales)]
+    ends[-1] = options.steps
     found = []
     for index, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
         factor = 2.0 ** (index - scales + 1)

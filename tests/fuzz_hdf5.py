@@ -1,0 +1,118 @@
+"""Mutants of Keras' HDF5 files, read through the wall, for `tests.fuzz`.
+
+Each must be refused in one line, or read, in as much time and memory as the limits of the child process allow; this
+process must neither hang nor grow. Nearly all of a file is structure here: weights are left out or small.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tests.fuzz import WrongEndError
+from vggquant.errors import VggQuantError
+from vggquant.files.hdf5_files import read_h5
+from vggquant.files.tensors import SourceTensor
+
+try:
+    import resource
+except ImportError:  # not POSIX
+    resource = None  # type: ignore[assignment]
+
+SLOWEST = 10.0  # seconds on the clock, the start of a new child and a busy machine included
+LARGEST = 2**28  # bytes by which this process may grow
+
+
+def saved(fill: Callable[[Any], object], **options: Any) -> bytes:
+    """The bytes of an HDF5 file."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", **options) as file:
+        fill(file)
+    return buffer.getvalue()
+
+
+def _keras(file: Any) -> None:
+    file.attrs["attribution"], file.attrs["preprocessing"] = "somebody", "caffe"
+    file.attrs["layer_names"] = [b"block1_conv1", b"block1_pool"]
+    group = file.create_group("block1_conv1/block1_conv1")
+    group.attrs["weight_names"] = [b"kernel:0", b"bias:0"]
+    group["kernel:0"], group["bias:0"] = np.ones((1, 1, 3, 4), "f4"), np.zeros(4, "f4")
+
+
+def _packed(file: Any) -> None:
+    kernel = np.arange(108, dtype="f4").reshape(3, 3, 3, 4)
+    options = {"chunks": (3, 3, 3, 2), "compression": "gzip", "shuffle": True, "fletcher32": True}
+    file.create_dataset("layers/block1_conv1/vars/0", data=kernel, **options)
+    file["layers/block1_conv1/vars/1"] = np.zeros(4, ">f8")
+
+
+SEEDS = [saved(_keras), saved(_packed), saved(_keras, libver="latest"), saved(_packed, libver="latest")]
+
+
+def mutant(seed: int, number: int) -> tuple[bytes, str]:
+    """A file, and how it was made: ``raw``, always."""
+    rng = random.Random(f"hdf5/{seed}/{number}")
+    data = bytearray(rng.choice(SEEDS))
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        at = rng.randrange(len(data) - 8)
+        match rng.randrange(5):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                data[at] = rng.randrange(256)
+            case 2:
+                size = rng.choice((1, 2, 4, 8))
+                value = rng.choice((0, 1, 16, 2**15, 2**31 - 1, 2**32 - 1, 2**63, 2**64 - 16, 2**64 - 1))
+                data[at : at + size] = struct.pack("<Q", value)[:size]
+            case 3:
+                begin, size = rng.randrange(len(data) - 8), rng.choice((4, 8, 24))
+                data[at : at + size] = data[begin : begin + size]
+            case _:
+                del data[at : at + rng.choice((1, 8))]
+    return bytes(data), "raw"
+
+
+def judge(data: bytes, _: str) -> str:
+    """How a mutant ended.
+
+    Raises:
+        WrongEndError: Not in one line, too late, or with too much memory taken here.
+    """
+    began, before = time.perf_counter(), _peak()
+    try:
+        file = read_h5(np.frombuffer(data, np.uint8))
+        end = "read" if all(map(_is_readable, file.tensors.values())) else "refused"
+    except VggQuantError as error:
+        if len(str(error)) > 5000 or not str(error).isprintable():
+            raise WrongEndError(f"a message of several lines: {error!r}") from error
+        end = "ended" if "one that " in str(error) else "refused"
+    except BaseException as error:
+        raise WrongEndError(f"{type(error).__name__}: {error}") from error
+    if time.perf_counter() - began > SLOWEST:
+        raise WrongEndError(f"{time.perf_counter() - began:.1f} s")
+    if _peak() - before > LARGEST:
+        raise WrongEndError(f"{_peak() - before} bytes")
+    return end
+
+
+def _is_readable(tensor: SourceTensor) -> bool:
+    try:
+        tensor.read()
+    except ValueError:  # `convolutions` refuses the file for it
+        return False
+    return True
+
+
+def _peak() -> int:
+    """Bytes that this process has held at most."""
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
