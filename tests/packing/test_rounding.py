@@ -94,7 +94,9 @@ def test_codebook_and_scale_are_the_best_there_are() -> None:
             for factor in (0.99, 1.01):
                 values = getattr(found, changed).clone()
                 values[index] *= factor
-                other = Rounded(found.codes, *((values, found.scale) if changed == "codebook" else (found.codebook, values)))
+                other = Rounded(
+                    found.codes, *((values, found.scale) if changed == "codebook" else (found.codebook, values))
+                )
                 assert quadratic(other.weight, hessian, cross) >= least - 1e-5 * abs(least)
 
 

@@ -25,6 +25,7 @@ from vggquant.models.preprocessing import Preparation
 from vggquant.networks.vgg import Preprocessing, require_vgg
 from vggquant.packing.moments import Problem, sample
 from vggquant.packing.rounding import Rounded, descend, refit_codebook, refit_scale, round_weights
+from vggquant.packing.widths import Bits, parse_bits
 from vggquant.progress import Progress, ProgressCallback
 
 POSITIONS, MORE_POSITIONS = 6, 16_384  # sampled for a convolution: so many times its inputs K, and so many more
@@ -32,6 +33,16 @@ FEW = 2  # times K; with fewer positions, weights fit these pictures rather than
 ROUNDS = 2  # of targets and codes
 SWEEPS = 2  # over the codes in each
 SEED = 0  # of the positions
+
+
+EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
+
+
+def calibrated_widths(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
+    """The bit width of each layer, see `parse_bits`; but where one width is given for all, `EXACT` layers get 8 bits."""
+    widths = parse_bits(bits, layers)
+    single = not isinstance(bits, Mapping) and "=" not in str(bits)
+    return {layer: MAX_BITS if single and layer in EXACT else width for layer, width in widths.items()}
 
 
 @dataclass(frozen=True, eq=False)

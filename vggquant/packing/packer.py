@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from vggquant.codec.bitstream import Coding, require_coding
+from vggquant.codec.bitstream import MAX_BITS, Coding, require_coding
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
@@ -14,10 +14,10 @@ from vggquant.files.layouts import Layout
 from vggquant.files.sources import SourceLike, name_of_source, read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
-from vggquant.networks.vgg import Preprocessing, as_vgg
+from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
 from vggquant.packing.budget import parse_size
 from vggquant.packing.inspection import FileInfo, describe_file
-from vggquant.packing.quantizing import Quantizer
+from vggquant.packing.quantizing import Quantizer, changes_of
 from vggquant.packing.widths import DEFAULT_BITS, Bits, parse_bits
 from vggquant.progress import ProgressCallback
 
@@ -58,6 +58,8 @@ def pack(
     bits: Bits | None = None,
     max_size: int | str | None = None,
     coding: Coding = "planes",
+    calibrate: bool = False,
+    images: PathLike | None = None,
     upto: str | None = None,
     layout: Layout | None = None,
     preprocessing: Preprocessing | None = None,
@@ -79,6 +81,9 @@ def pack(
         max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``; each layer then gets the
             width that costs style transfer least, see `budget`.
         coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
+        calibrate: Choose the codes of a VGG by what they do to its features, see `calibration`. It takes minutes and
+            torch. If `bits` is one number, conv1_1 and conv1_2, which hold 0.2 % of the weights, get 8 bits.
+        images: A folder of photographs to calibrate on; the package's generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
         layout: Naming and axes of the source; recognised if not given.
         preprocessing: ``caffe`` or ``torch``, where the source does not tell.
@@ -98,6 +103,7 @@ def pack(
         10042392
     """
     _check_options(bits, max_size, coding, jobs, attribution)
+    _check_calibration(calibrate, images, max_size)
     _check_ending(out)
     file = resolve(source)
     check_output(out, force=force, sources=[file] if isinstance(file, (str, os.PathLike)) else [])
@@ -106,10 +112,14 @@ def pack(
     )
     with located(name_of_source(source)):
         weights = _credited(reading.weights, attribution)
+    notes: tuple[str, ...] = ()
     with located(name_of_source(source), kind=ContainerError):  # a width or a size that is refused is not its fault
-        quantized = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress))
+        if calibrate:
+            quantized, notes = _calibrated(weights, DEFAULT_BITS if bits is None else bits, images, coding, progress)
+        else:
+            quantized = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress))
     found = describe_file(quantized, write(out, quantized, force=force))
-    return PackReport(found, (*reading.notes, *_cut_notes(quantized, found)))
+    return PackReport(found, (*reading.notes, *notes, *_cut_notes(quantized, found)))
 
 
 def _check_options(
@@ -122,6 +132,13 @@ def _check_options(
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")
     if attribution is not None and not is_credit(attribution):
         raise OptionError(_CREDIT, attribution or "nothing", "shorten or correct it", tensor="attribution")
+
+
+def _check_calibration(calibrate: bool, images: PathLike | None, max_size: int | str | None) -> None:
+    if images is not None and not calibrate:
+        raise OptionError("`calibrate=True` with pictures", "none", "add it", tensor="images")
+    if calibrate and max_size is not None:
+        raise OptionError("widths for weights to calibrate", "a size", "give `bits`", tensor="max_size")
 
 
 def _check_ending(out: PathLike) -> None:
@@ -152,6 +169,23 @@ def _quantize(weights: Weights, bits: Bits | None, max_size: int | str | None, q
         return quantizer.to_size(weights, parse_size(max_size))
     layers = tuple(spec.layer for spec in weight_specs(weights.network))
     return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers))
+
+
+def _calibrated(
+    weights: Weights, bits: Bits, images: PathLike | None, coding: Coding, progress: ProgressCallback | None
+) -> tuple[Weights, tuple[str, ...]]:
+    """Weights palettized by what they do to pictures, and what there is to say of it."""
+    from vggquant.packing.calibration import calibrate, calibrated_widths
+    from vggquant.packing.calibration_pictures import calibration_pictures
+
+    network = require_vgg(weights.network, "leave out `calibrate`")
+    widths = calibrated_widths(bits, tuple(spec.layer for spec in weight_specs(network)))
+    smallest, _ = network.architecture.smallest_side([network.last])
+    pictures = calibration_pictures(images, smallest)
+    found = calibrate(weights, widths, pictures.pictures, coding, progress)
+    changes = changes_of(weights, [width for width in widths.values() if width < MAX_BITS], pictures.description)
+    provenance = replace(weights.provenance, changes=changes)
+    return replace(found.weights, provenance=provenance), (*pictures.notes, *found.notes)
 
 
 def _cut_notes(weights: Weights, found: FileInfo) -> list[str]:
