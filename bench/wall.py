@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 
 from bench.machine import describe, save, touch_memory
-from vggquant import isolated
-from vggquant.isolated import Answer, Limits
+from vggquant.isolation import messages, parent
+from vggquant.isolation.messages import Answer, Limits
 from vggquant.pictures import files as picture_files
 from vggquant.pictures.files import read_picture
 from vggquant.pictures.generated import generated_pictures
@@ -52,7 +52,7 @@ class Job:
 
 
 def _asked_here(reader: str, data: memoryview, arguments: Mapping[str, Any], _: Limits) -> Answer:
-    found: Answer = isolated._function(reader)(bytes(data), **arguments)
+    found: Answer = messages.function_of(reader)(bytes(data), **arguments)
     return found
 
 
@@ -93,7 +93,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def first(job: Job) -> Mapping[str, torch.Tensor]:
     """Read a file in a child process that must be started for it."""
-    isolated._CHILDREN.of_this_process().close()
+    parent._CHILDREN.of_this_process().close()
     return job.read()
 
 

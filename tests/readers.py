@@ -11,7 +11,8 @@ from typing import IO, Any
 import numpy as np
 
 from vggquant.errors import SourceError
-from vggquant.isolated import Answer, Limits, limit_anew
+from vggquant.isolation.child import limit_anew
+from vggquant.isolation.messages import Answer, Limits
 
 
 def sound(data: bytes, **arguments: Any) -> Answer:

@@ -16,7 +16,8 @@ PACKAGE = Path(vggquant.__file__).parent
 
 # The flow, top to bottom: rooms, of which each imports only from those above; and within each, its modules likewise.
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "": (("errors", "lazy_imports"), ("progress", "wording", "isolated", "threads")),
+    "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
+    "isolation": (("messages",), ("child", "parent")),
     "networks": (("network",), ("vgg",), ("families",)),
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (

@@ -20,7 +20,8 @@ from PIL import Image
 from tests.forged_pictures import GRADIENT, encoded, jpeg_of_scans, tiff, tiff_bomb
 from tests.fuzz_pictures import SEEDS
 from vggquant.errors import PictureError
-from vggquant.isolated import Limits, OverrunError
+from vggquant.isolation.messages import Limits
+from vggquant.isolation.parent import OverrunError
 from vggquant.pictures import files
 from vggquant.pictures.decoding import limits, read_here
 from vggquant.pictures.files import read_picture
@@ -117,7 +118,7 @@ def test_a_huge_mask_takes_the_memory_of_what_is_wanted(tmp_path: Path) -> None:
     script = """
 import sys
 from bench.machine import peak_memory
-from vggquant.isolated import _CHILDREN
+from vggquant.isolation.parent import _CHILDREN
 from vggquant.pictures.files import read_mask
 before = peak_memory()
 mask = read_mask(sys.argv[1], (400, 400))

@@ -1,6 +1,6 @@
 """Keras' HDF5 files to named tensors, and back; needs h5py, and follows no link out of the file.
 
-The HDF5 library can be made to loop or to take all memory, so files are read by a child process, see `isolated`.
+The HDF5 library can be made to loop or to take all memory, so files are read by a child process, see `isolation`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 from vggquant.errors import SourceError
 from vggquant.files.disk import Bytes, Chunk
 from vggquant.files.tensors import Array, SourceTensor, WeightFile, numbers
-from vggquant.isolated import Answer, Limits, OverrunError, read_isolated
+from vggquant.isolation.messages import Answer, Limits
+from vggquant.isolation.parent import OverrunError, read_isolated
 
 # attributes
 METADATA = ("architecture", "attribution", "changes", "folded_batch_norm", "preprocessing", "sqnr_db", "upto")

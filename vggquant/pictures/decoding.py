@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vggquant.errors import PictureError
-from vggquant.isolated import Answer, Limits, limit_anew
+from vggquant.isolation.child import limit_anew
+from vggquant.isolation.messages import Answer, Limits
 from vggquant.pictures.checks import PNG, check_png, check_profile, check_scans, check_strips, damaged, png_size
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from vggquant.errors import PictureError, located
 from vggquant.files.disk import Bytes, PathLike, read_file, write_file
-from vggquant.isolated import Answer, OverrunError, read_isolated
+from vggquant.isolation.messages import Answer
+from vggquant.isolation.parent import OverrunError, read_isolated
 from vggquant.pictures.checks import check_profile, check_text, is_plain_png
 from vggquant.pictures.colors import luminance
 from vggquant.pictures.decoding import SETTINGS_KEY, limits, read_here

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from vggquant import isolated
 from vggquant.errors import SourceError, StorageError
-from vggquant.isolated import Answer, Limits, OverrunError, read_isolated
+from vggquant.isolation import parent
+from vggquant.isolation.child import limit_anew
+from vggquant.isolation.messages import Answer, Limits
+from vggquant.isolation.parent import OverrunError, read_isolated
 
 LIMITS = Limits(memory=2**28, seconds=0.5)
 
@@ -71,7 +73,7 @@ def test_what_goes_wrong_is_one_error_and_the_next_file_is_read(reader: str, mat
 
 
 def test_a_child_that_waits_is_ended_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated, "WALL", 1.0)
+    monkeypatch.setattr(parent, "WALL", 1.0)
     began = time.monotonic()
     with pytest.raises(OverrunError, match="far longer"):
         ask("sleeps")
@@ -82,7 +84,7 @@ def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None
     def no_more(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(isolated, "_CHILDREN", isolated._Children())
+    monkeypatch.setattr(parent, "_CHILDREN", parent._Children())
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", no_more)
         with pytest.raises(
@@ -90,7 +92,7 @@ def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None
         ):
             ask("sound")
     with monkeypatch.context() as patch:
-        patch.setattr(isolated, "_SCRIPT", "import sys; sys.exit(1)")
+        patch.setattr(parent, "_SCRIPT", "import sys; sys.exit(1)")
         with pytest.raises(StorageError, match="a child process to read in, got one that does not start; free"):
             ask("sound")
     assert ask("sound").arrays["reversed"].tobytes() == b"54321"
@@ -117,7 +119,7 @@ def test_a_reader_may_set_its_limits_anew() -> None:
 
 
 def test_outside_of_a_child_limits_are_not_set_anew() -> None:
-    isolated.limit_anew(Limits(0, 0))
+    limit_anew(Limits(0, 0))
     assert np.ones(2**20).all()
 
 
@@ -142,7 +144,7 @@ def test_a_killed_child_is_replaced() -> None:
 def test_a_forked_process_has_a_child_of_its_own() -> None:
     script = """
 import os
-from tests.test_isolated import ask
+from tests.isolation.test_parent import ask
 ours = ask("sound").values["pid"]
 if os.fork() == 0:
     os._exit(0 if ask("sound").values["pid"] != ours else 1)
@@ -169,7 +171,7 @@ def test_without_an_interpreter_the_reading_happens_here(monkeypatch: pytest.Mon
 
 
 def test_the_child_ends_with_its_parent() -> None:
-    script = "from tests.test_isolated import ask\nprint(ask('sound').values['pid'])"
+    script = "from tests.isolation.test_parent import ask\nprint(ask('sound').values['pid'])"
     found = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
