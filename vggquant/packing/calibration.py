@@ -39,7 +39,7 @@ EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of 
 
 
 def calibrated_widths(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
-    """The bit width of each layer, see `parse_bits`; but where one width is given for all, `EXACT` layers get 8 bits."""
+    """The width of each layer, see `parse_bits`; but where one width is given for all, `EXACT` layers get 8 bits."""
     widths = parse_bits(bits, layers)
     single = not isinstance(bits, Mapping) and "=" not in str(bits)
     return {layer: MAX_BITS if single and layer in EXACT else width for layer, width in widths.items()}

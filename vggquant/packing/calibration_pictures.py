@@ -53,7 +53,7 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
     if folder is None:
         side = round(PIXELS**0.5)
         made = torch.from_numpy(generated_pictures(MOST, side, side, _SEED)).permute(0, 3, 1, 2).float() / 255
-        return CalibrationPictures(tuple(made.split(1)), f"{MOST} generated pictures")
+        return CalibrationPictures(tuple(picture[None] for picture in made), f"{MOST} generated pictures")
     paths = pictures_in(folder)
     pictures, notes, checksum = [], [], hashlib.sha256()
     for index in np.unique(np.linspace(0, len(paths) - 1, MOST).round().astype(int)):
@@ -62,7 +62,7 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
             notes.append(f"passed over {found}")
         else:
             pictures.append(found)
-            checksum.update(read_file(paths[index]))
+            checksum.update(read_file(paths[index]).data)
     if not pictures:
         raise PictureError("pictures to calibrate on", notes[0], "name another folder", path=folder)
     description = f"{len(pictures)} pictures (SHA-256 of all, one after the other: {checksum.hexdigest()})"

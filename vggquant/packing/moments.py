@@ -71,7 +71,8 @@ def _patches(picture: Tensor, positions: Tensor) -> Tensor:
     corners = positions // width * (width + 2) + positions % width  # in the padded picture
     steps = torch.tensor([row * (width + 2) + column for row in range(3) for column in range(3)]).to(corners)
     padded = pad(picture[0], (1, 1, 1, 1)).flatten(1)
-    return padded[:, (corners[:, None] + steps).flatten()].unflatten(1, (-1, 9)).transpose(0, 1).flatten(1)
+    patches = padded[:, (corners[:, None] + steps).flatten()].reshape(len(padded), len(positions), 9)
+    return patches.transpose(0, 1).flatten(1)
 
 
 class Problem:

@@ -73,17 +73,14 @@ def pack(
     """Palettize the weights of a network into a packed file.
 
     Args:
-        source: A weights file in any supported layout, a packed file, or ``vgg19``; or weights in memory: a state dict
-            of torch tensors or NumPy arrays, or a module. Weights of a packed file whose width stays the same are
-            copied, not quantized again.
+        source: A weights file, a packed file, or ``vgg19``; or weights in memory: a module, or a state dict of torch
+            tensors or NumPy arrays. Weights that are packed at their width already are copied, not quantized again.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
-        max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``; each layer then gets the
-            width that costs style transfer least, see `budget`.
+        max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
         coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
-        calibrate: Choose the codes of a VGG by what they do to its features, see `calibration`. It takes minutes and
-            torch. If `bits` is one number, conv1_1 and conv1_2, which hold 0.2 % of the weights, get 8 bits.
-        images: A folder of photographs to calibrate on; the package's generated pictures if not given.
+        calibrate: Choose codes by what they do to the features of a VGG, see `calibration`; takes minutes.
+        images: A folder of photographs to calibrate on; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
         layout: Naming and axes of the source; recognised if not given.
         preprocessing: ``caffe`` or ``torch``, where the source does not tell.
@@ -95,8 +92,7 @@ def pack(
         progress: Called after each layer.
 
     Raises:
-        OptionError: An argument has no meaning.
-        VggQuantError: The source cannot be read or the output not written.
+        VggQuantError: An argument has no meaning, the source cannot be read, or the output not written.
 
     Example:
         >>> pack("vgg19", "vgg19-4bit.safetensors", bits=4).info.bytes  # doctest: +SKIP
@@ -112,12 +108,11 @@ def pack(
     )
     with located(name_of_source(source)):
         weights = _credited(reading.weights, attribution)
-    notes: tuple[str, ...] = ()
     with located(name_of_source(source), kind=ContainerError):  # a width or a size that is refused is not its fault
         if calibrate:
-            quantized, notes = _calibrated(weights, DEFAULT_BITS if bits is None else bits, images, coding, progress)
+            quantized, notes = _calibrated(weights, bits, images, coding, progress)
         else:
-            quantized = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress))
+            quantized, notes = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress)), ()
     found = describe_file(quantized, write(out, quantized, force=force))
     return PackReport(found, (*reading.notes, *notes, *_cut_notes(quantized, found)))
 
@@ -172,14 +167,16 @@ def _quantize(weights: Weights, bits: Bits | None, max_size: int | str | None, q
 
 
 def _calibrated(
-    weights: Weights, bits: Bits, images: PathLike | None, coding: Coding, progress: ProgressCallback | None
+    weights: Weights, bits: Bits | None, images: PathLike | None, coding: Coding, progress: ProgressCallback | None
 ) -> tuple[Weights, tuple[str, ...]]:
     """Weights palettized by what they do to pictures, and what there is to say of it."""
     from vggquant.packing.calibration import calibrate, calibrated_widths
     from vggquant.packing.calibration_pictures import calibration_pictures
 
     network = require_vgg(weights.network, "leave out `calibrate`")
-    widths = calibrated_widths(bits, tuple(spec.layer for spec in weight_specs(network)))
+    widths = calibrated_widths(
+        DEFAULT_BITS if bits is None else bits, tuple(spec.layer for spec in weight_specs(network))
+    )
     smallest, _ = network.architecture.smallest_side([network.last])
     pictures = calibration_pictures(images, smallest)
     found = calibrate(weights, widths, pictures.pictures, coding, progress)
