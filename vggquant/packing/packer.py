@@ -73,8 +73,8 @@ def pack(
     """Palettize the weights of a network into a packed file.
 
     Args:
-        source: A weights file, a packed file, or ``vgg19``; or weights in memory: a module, or a state dict of torch
-            tensors or NumPy arrays. Weights that are packed at their width already are copied, not quantized again.
+        source: A weights file, a packed file, of which weights of the same width are copied, or ``vgg19``; or weights in
+            memory: a module, or a state dict of torch tensors or NumPy arrays.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
         max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
@@ -95,26 +95,22 @@ def pack(
         VggQuantError: An argument has no meaning, the source cannot be read, or the output not written.
 
     Example:
-        >>> pack("vgg19", "vgg19-4bit.safetensors", bits=4).info.bytes  # doctest: +SKIP
-        10042392
+        >>> report = pack("vgg19", "vgg19-4bit.safetensors", bits=4)  # doctest: +SKIP
     """
     _check_options(bits, max_size, coding, jobs, attribution)
     _check_calibration(calibrate, images, max_size)
     _check_ending(out)
-    file = resolve(source)
-    check_output(out, force=force, sources=[file] if isinstance(file, (str, os.PathLike)) else [])
+    check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
     )
     with located(name_of_source(source)):
         weights = _credited(reading.weights, attribution)
     with located(name_of_source(source), kind=ContainerError):  # a width or a size that is refused is not its fault
-        if calibrate:
-            quantized, notes = _calibrated(weights, bits, images, coding, progress)
-        else:
-            quantized, notes = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress)), ()
-    found = describe_file(quantized, write(out, quantized, force=force))
-    return PackReport(found, (*reading.notes, *notes, *_cut_notes(quantized, found)))
+        quantizer = Quantizer(coding, jobs, progress)
+        weights, notes = _quantize(weights, bits, max_size, calibrate, images, quantizer)
+    found = describe_file(weights, write(out, weights, force=force))
+    return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
 
 def _check_options(
@@ -159,27 +155,36 @@ def _credited(weights: Weights, attribution: str | None) -> Weights:
     return replace(weights, provenance=provenance)
 
 
-def _quantize(weights: Weights, bits: Bits | None, max_size: int | str | None, quantizer: Quantizer) -> Weights:
+def _quantize(
+    weights: Weights,
+    bits: Bits | None,
+    max_size: int | str | None,
+    calibrate: bool,
+    images: PathLike | None,
+    quantizer: Quantizer,
+) -> tuple[Weights, tuple[str, ...]]:
+    """The weights palettized, and what there is to say of it."""
+    if calibrate:
+        return _calibrate(weights, bits, images, quantizer)
     if max_size is not None:
-        return quantizer.to_size(weights, parse_size(max_size))
+        return quantizer.to_size(weights, parse_size(max_size)), ()
     layers = tuple(spec.layer for spec in weight_specs(weights.network))
-    return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers))
+    return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers)), ()
 
 
-def _calibrated(
-    weights: Weights, bits: Bits | None, images: PathLike | None, coding: Coding, progress: ProgressCallback | None
+def _calibrate(
+    weights: Weights, bits: Bits | None, images: PathLike | None, quantizer: Quantizer
 ) -> tuple[Weights, tuple[str, ...]]:
     """Weights palettized by what they do to pictures, and what there is to say of it."""
     from vggquant.packing.calibration import calibrate, calibrated_widths
     from vggquant.packing.calibration_pictures import calibration_pictures
 
     network = require_vgg(weights.network, "leave out `calibrate`")
-    widths = calibrated_widths(
-        DEFAULT_BITS if bits is None else bits, tuple(spec.layer for spec in weight_specs(network))
-    )
+    layers = tuple(spec.layer for spec in weight_specs(network))
+    widths = calibrated_widths(DEFAULT_BITS if bits is None else bits, layers)
     smallest, _ = network.architecture.smallest_side([network.last])
     pictures = calibration_pictures(images, smallest)
-    found = calibrate(weights, widths, pictures.pictures, coding, progress)
+    found = calibrate(weights, widths, pictures.pictures, quantizer.coding, quantizer.progress)
     changes = changes_of(weights, [width for width in widths.values() if width < MAX_BITS], pictures.description)
     provenance = replace(weights.provenance, changes=changes)
     return replace(found.weights, provenance=provenance), (*pictures.notes, *found.notes)
