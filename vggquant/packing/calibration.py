@@ -103,7 +103,7 @@ def calibrate(
         name, bits = convolution.name, widths[convolution.name]
         weight, bias = weights.array(f"{name}.weight"), weights.array(f"{name}.bias")
         with located(tensor=name), torch.no_grad():
-            layer = _palettize(weight, bias, bits, coding, activations)
+            layer = _palettize(name, weight, bias, bits, coding, activations)
             following = network.convolutions[done:]
             if following:
                 activations.pass_on((weight, bias), (layer.weight, layer.bias), following[0].block > convolution.block)
@@ -121,14 +121,14 @@ def calibrate(
     return Calibrated(found, tuple(activations.notes))
 
 
-def _palettize(weight: Floats, bias: Floats, bits: int, coding: Coding, activations: _Activations) -> _Layer:
+def _palettize(name: str, weight: Floats, bias: Floats, bits: int, coding: Coding, activations: _Activations) -> _Layer:
     """Palettize one convolution: by calibration, unless the k-means codebook of its own weights does better."""
     tensor = palettize(weight, bits, coding)
     plain = _Layer(tensor, dequantize(tensor), bias)
     if bits == MAX_BITS:
         return plain
     reference = torch.from_numpy(weight).flatten(1).to(activations.device)
-    problem = activations.problem(reference, torch.from_numpy(bias).to(reference))
+    problem = activations.problem(name, reference, torch.from_numpy(bias).to(reference))
     before = problem.error(torch.from_numpy(plain.weight).flatten(1).to(reference), problem.reference_bias)
     rounded, found_bias = _solve(problem, 1 << bits)
     after = problem.error(rounded.weight, found_bias)
@@ -180,7 +180,7 @@ class _Activations:
         self._found = list(self._expected)  # the same tensors, for as long as nothing is lost
         self._generator = np.random.default_rng(SEED)
 
-    def problem(self, weight: Tensor, bias: Tensor) -> Problem:
+    def problem(self, name: str, weight: Tensor, bias: Tensor) -> Problem:
         """The problem of the convolution that comes next, of these weights (O, K) and biases (O,)."""
         inputs = weight.shape[1]
         wanted = POSITIONS * inputs + MORE_POSITIONS
@@ -188,7 +188,8 @@ class _Activations:
         there = len(samples.inputs)
         if there < FEW * inputs:
             needed = math.ceil(len(self._expected) * FEW * inputs / there)
-            self.notes.append(f"calibrated on {there} positions; {needed} pictures of this size would give enough")
+            said = f"calibrated on {there} positions; {needed} pictures of this size would give enough"
+            self.notes.append(f"{name}: {said}")
         return Problem(samples, weight, bias)
 
     def pass_on(self, reference: tuple[Floats, Floats], packed: tuple[Floats, Floats], pool: bool) -> None:

@@ -73,8 +73,8 @@ def pack(
     """Palettize the weights of a network into a packed file.
 
     Args:
-        source: A weights file, a packed file, of which weights of the same width are copied, or ``vgg19``; or weights in
-            memory: a module, or a state dict of torch tensors or NumPy arrays.
+        source: A weights file, a packed file, of which weights of the same width are copied, or ``vgg19``; or weights
+            in memory: a module, or a state dict of torch tensors or NumPy arrays.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
         max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
