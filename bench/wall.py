@@ -93,7 +93,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def first(job: Job) -> Mapping[str, torch.Tensor]:
     """Read a file in a child process that must be started for it."""
-    parent._CHILDREN.of_this_process().close()
+    parent._child().close()
     return job.read()
 
 

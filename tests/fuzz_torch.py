@@ -20,8 +20,8 @@ import torch
 
 from tests.fuzz import SLOWEST, WrongEndError
 from vggquant.errors import VggQuantError
-from vggquant.files.tensors import WeightFile
-from vggquant.files.torch_files import WRAPPERS, read_torch
+from vggquant.files.tensors import WRAPPERS, WeightFile
+from vggquant.files.torch_files import read_torch
 
 OPCODES = (
     b"()]}.0123abcdehijlopqrstuBCDFGHIJKLMNPQRSTUVX\x80\x81\x82\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8e\x8f\x91\x93\x94\x95"

@@ -63,6 +63,12 @@ def loops_anew(data: bytes) -> Answer:
         limit_anew(Limits(2**28, 0.3))
 
 
+def tells_limits(data: bytes) -> Answer:
+    import resource
+
+    return Answer({"memory": resource.getrlimit(resource.RLIMIT_AS)})
+
+
 def hands_back_too_much(data: bytes) -> Answer:
     return Answer({}, {"large": np.zeros(10**7, np.uint8)})
 

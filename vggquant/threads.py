@@ -6,6 +6,7 @@ limit, or while the interpreter is ending.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -54,15 +55,13 @@ def map_in_threads(
             except BaseException as error:
                 failures[index] = error
 
-    others = []
-    for _ in range(min(threads, len(waiting)) - 1):
-        thread = threading.Thread(target=work)
-        try:
-            thread.start()
-        except RuntimeError:  # no more of them can be had
-            break
-        others.append(thread)
+    others: list[threading.Thread] = []
     try:
+        with contextlib.suppress(RuntimeError):  # no more threads can be had
+            for _ in range(min(threads, len(waiting)) - 1):
+                thread = threading.Thread(target=work)
+                thread.start()
+                others.append(thread)
         work()
     finally:
         with lock:

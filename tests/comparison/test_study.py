@@ -35,7 +35,7 @@ def test_a_file_is_itself(small: None, packed_at: dict[int, Path]) -> None:
 
 
 def test_numbers_are_equal_twice_and_worse_with_fewer_bits(small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_module, "TRANSFER", StyleOptions(steps=40))
+    monkeypatch.setattr(study_module, "TRANSFER", StyleOptions(steps=16))
     study = compare("vgg19", widths=[8, 4, 2], transfer=True)
     assert without_times(study) == without_times(compare("vgg19", widths=[8, 4, 2], transfer=True))
     assert [file.label for file in study.files] == ["8-bit", "4-bit", "2-bit"]

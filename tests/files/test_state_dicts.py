@@ -17,7 +17,8 @@ from tests.files.conftest import UPTO, VGG11
 from vggquant import VGG
 from vggquant.errors import OptionError, SourceError
 from vggquant.files.sources import Source, SourceLike, read_source
-from vggquant.files.state_dicts import WRAPPERS, checksum, read_state_dict
+from vggquant.files.state_dicts import checksum, read_state_dict
+from vggquant.files.tensors import WRAPPERS
 from vggquant.networks.vgg import require_vgg
 
 State = dict[str, torch.Tensor]

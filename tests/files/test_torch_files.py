@@ -47,6 +47,27 @@ def test_every_form_is_read(ending: str, state: State, arrays: dict[str, Floats]
         assert reads_as(tmp_path / f"{name}{ending}", arrays, preprocessing="torch")
 
 
+def test_the_stride_of_a_side_of_one_may_be_any_number(tmp_path: Path) -> None:
+    odd = torch.arange(6.0).as_strided((1, 3), (2**62, 2))
+    torch.save({"features.0.bias": odd}, tmp_path / "x.pth")
+    (tensor,) = read_torch(read_file(tmp_path / "x.pth")).tensors.values()
+    assert tensor.read().tolist() == [[0, 2, 4]]
+
+
+def test_the_last_value_of_a_name_counts(tmp_path: Path) -> None:
+    path, older = tmp_path / "x.pth", {"_use_new_zipfile_serialization": False}
+    torch.save({"a": torch.ones(1), "b": torch.ones(1), "c": None}, path, **older)
+    path.write_bytes(path.read_bytes().replace(b"X\1\0\0\0c", b"X\1\0\0\0a"))
+    assert torch.load(path)["a"] is None
+    assert list(read_torch(read_file(path)).tensors) == ["b"]
+
+
+@pytest.mark.parametrize("names", [("model", "state_dict"), ("state_dict", "net")])
+def test_state_dicts_that_are_wrapped_twice(names: tuple[str, str], state: State, tmp_path: Path) -> None:
+    torch.save({names[0]: {names[1]: state}}, tmp_path / "x.pth")
+    assert list(read_torch(read_file(tmp_path / "x.pth")).tensors) == list(state)
+
+
 def module_of(state: State) -> torch.nn.Module:
     """A module with these tensors under these names."""
     root = torch.nn.Module()

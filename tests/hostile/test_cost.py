@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -15,10 +17,13 @@ from tests.hostile import (
     test_container,
     test_keras_sources,
     test_metadata,
+    test_pictures,
     test_sources,
     test_torch_sources,
 )
 from tests.hostile.cases import number_of
+from vggquant.errors import PictureError
+from vggquant.pictures.files import read_picture
 
 SECTIONS = [
     module.CASES
@@ -68,7 +73,7 @@ def small_files(folder: Path) -> list[str]:
     found = []
     for section in SECTIONS:
         for name, made in section.made.items():
-            if number_of(name) <= 52 or 70 < number_of(name) < 79:
+            if number_of(name) in (*range(1, 53), *range(71, 79), *range(112, 117)):
                 place = folder / re.sub(r"\W", "", name)
                 place.mkdir()
                 command, match = made(place)
@@ -78,6 +83,15 @@ def small_files(folder: Path) -> list[str]:
         for letter in "abcdefghij":
             file[letter] = file["/"]
     return [*found, str(folder / "cycle.h5")]
+
+
+@pytest.mark.parametrize("name", test_pictures.CASES.names)
+def test_pictures_cost_seconds_at_most(name: str, tmp_path: Path) -> None:
+    command, _ = test_pictures.CASES.made[name](tmp_path)
+    began = time.perf_counter()
+    with contextlib.suppress(PictureError):
+        read_picture(str(command[1]), most=10**6)
+    assert time.perf_counter() - began < 10
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")

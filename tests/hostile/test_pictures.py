@@ -61,6 +61,13 @@ def flipped(data: bytes, place: int) -> bytes:
     return bytes(changed)
 
 
+def hidden_scans() -> bytes:
+    data = jpeg_of_scans(1)
+    at, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + (b"\xff\x01" + data[at:end]) * 2 * MAX_SCANS + data[end:]
+
+
+FLAT = zlib.compress(bytes(MAX_PROFILE))
 PROFILE = bytes(16) + b"RGB " + bytes(MAX_PROFILE)
 picture(129, "a TIFF of 240000 frames", None, lambda: tiff(GRADIENT.tobytes(), frames=240_000), ".tif")
 picture(130, "a JPEG of 6000 scans", f"at most {MAX_SCANS} scans", lambda: jpeg_of_scans(6_000), ".jpg")
@@ -68,6 +75,9 @@ picture(130, "a JPEG of a few more scans", None, lambda: jpeg_of_scans(50), ".jp
 picture(131, "a flipped bit in a PNG", "undamaged.*checksum", lambda: flipped(encoded(GRADIENT), 60))
 picture(131, "a flipped bit in a checksum", "undamaged.*checksum", lambda: flipped(encoded(GRADIENT), -1))
 picture(131, "a flipped bit in a deflated TIFF", "undamaged", lambda: flipped(tiff_deflated(), 50), ".tif")
+picture(130, "scans behind markers without a length", f"at most {MAX_SCANS} scans", hidden_scans, ".jpg")
+picture(131, "two headers in a PNG", "two chunks IHDR", lambda: png(png()[8:33]))
+picture(132, "a thousand profiles", "two chunks iCCP", lambda: png(*[chunk(b"iCCP", b"a\0\0" + FLAT)] * 1000))
 picture(132, "a profile too large for a PNG", "a colour profile", lambda: encoded(GRADIENT, icc_profile=PROFILE))
 picture(132, "too large in a TIFF", "a colour profile", lambda: encoded(GRADIENT, "TIFF", icc_profile=PROFILE), ".tif")
 picture(133, "text without end", "bytes of text", lambda: png(chunk(b"tEXt", b"a\0" + b"x" * MAX_TEXT)))

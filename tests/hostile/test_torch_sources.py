@@ -121,6 +121,7 @@ def odd_tensor(name: str, make: Callable[[], torch.Tensor]) -> None:
 
 
 odd_tensor("nested", lambda: torch.nested.nested_tensor([torch.zeros(3), torch.zeros(4)]))
+odd_tensor("negated", lambda: torch.tensor([1 + 2j, 3 - 4j]).conj().imag)
 odd_tensor("quantized", lambda: torch.quantize_per_tensor(torch.ones(3), 1, 0, torch.qint8))
 
 
@@ -229,6 +230,8 @@ def storages_that_are_not_listed(folder: Path) -> Prepared:
 
 COPIES = b"\x80\x02ccollections\nOrderedDict\nq\0](" + b"h\0)R" * 26_000 + b"e."
 small_pickle(116, "thousands of dicts", COPIES, "got a list|a damaged pickle")
+LONG = b"\x80\x02K\x01K\x02\x86q\x02]q\x01(" + b"h\x02" * 60_000 + b"eccollections\nOrderedDict\nq\x03"
+small_pickle(116, "copies of a long dict", LONG + b"h\x01\x85R" + b"h\x03h\x01\x85R" * 300 + b".", "pickle")
 
 
 @pytest.mark.parametrize("name", CASES.names)

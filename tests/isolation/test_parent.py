@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ from vggquant.isolation.messages import Answer, Limits
 from vggquant.isolation.parent import OverrunError, read_isolated
 
 LIMITS = Limits(memory=2**28, seconds=0.5)
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def ask(reader: str, data: bytes = b"12345", limits: Limits = LIMITS, **arguments: object) -> Answer:
@@ -84,7 +88,7 @@ def test_a_child_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None
     def no_more(*_: object, **__: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(parent, "_CHILDREN", parent._Children())
+    monkeypatch.setattr(parent, "_CHILDREN", {})
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", no_more)
         with pytest.raises(
@@ -152,7 +156,7 @@ _, status = os.wait()
 assert status == 0
 assert ask("sound").values["pid"] == ours
 """
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=os.path.dirname(os.path.dirname(__file__)))
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def test_ctrl_c_ends_the_child() -> None:
@@ -170,6 +174,69 @@ def test_without_an_interpreter_the_reading_happens_here(monkeypatch: pytest.Mon
     assert ask("sound").values["pid"] == os.getpid()
 
 
+KILLED = """
+import os, signal, threading
+from tests.isolation.test_parent import Limits, ask
+print(ask("sound").values["pid"], flush=True)
+if os.fork():
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    ask("loops", limits=Limits(2**28, 300))
+signal.pause()  # holds the pipe to the child open
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_busy_child_ends_with_a_parent_that_is_killed() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED], stdout=subprocess.PIPE, cwd=ROOT, start_new_session=True
+    ) as killed:
+        assert killed.stdout is not None
+        child = int(killed.stdout.readline())
+        assert killed.wait() == -signal.SIGKILL
+        try:
+            assert any(_gone(child) for _ in range(100))
+        finally:
+            os.killpg(killed.pid, signal.SIGKILL)  # the fork
+
+
+def _gone(process: int) -> bool:
+    time.sleep(0.1)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    # an orphan may wait for ever for somebody to ask how it ended
+    return ") Z " in Path(f"/proc/{process}/stat").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits")
+def test_a_limit_of_the_users_own_stays() -> None:
+    script = """
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
+from tests.isolation.test_parent import ask, refused
+assert refused("hoards")
+assert ask("tells_limits").values["memory"][1] == 2**34
+assert ask("tells_limits").values["memory"][0] < 2**30
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def refused(reader: str) -> bool:
+    """Whether a reading overruns its limit of memory."""
+    try:
+        ask(reader)
+    except OverrunError as error:
+        return "far more memory" in str(error)
+    return False
+
+
+def test_places_that_python_itself_passes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "_CHILDREN", {})
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/tmp")])
+    assert ask("sound").arrays["reversed"].tobytes() == b"54321"
+
+
 def test_the_child_ends_with_its_parent() -> None:
     script = "from tests.isolation.test_parent import ask\nprint(ask('sound').values['pid'])"
     found = subprocess.run(
@@ -177,7 +244,7 @@ def test_the_child_ends_with_its_parent() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=os.path.dirname(os.path.dirname(__file__)),
+        cwd=ROOT,
     )
     assert not found.stderr
     with pytest.raises(ProcessLookupError):

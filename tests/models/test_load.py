@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from vggquant.files.sources import embedded_path
 from vggquant.models.features import gram_matrix, relative_error
 from vggquant.models.load import restore_on
 from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.threads import map_in_threads
 
 CPU = torch.device("cpu")
 FILES = [*(f"planes-{bits}" for bits in range(1, 9)), "huffman-2", "huffman-5", "scale"]
@@ -112,13 +113,12 @@ def test_a_file_shorter_than_its_header_says_is_refused_in_part(tmp_path: Path) 
 def test_threads_follow_torch_and_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
 
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, workers: int) -> None:
-            used.append(workers)
-            super().__init__(workers)
+    def recorded(function: Any, items: Any, threads: int) -> Any:
+        used.append(threads)
+        return map_in_threads(function, items, threads)
 
     for module in ("container", "weights"):
-        monkeypatch.setattr(f"vggquant.files.{module}.ThreadPoolExecutor", Pool)
+        monkeypatch.setattr(f"vggquant.files.{module}.map_in_threads", recorded)
     expected = load_quantized_vgg().state_dict()
     used.clear()
     before = torch.get_num_threads()

@@ -13,7 +13,15 @@ from PIL import Image
 
 from tests.forged_pictures import GRADIENT, chunk, encoded, interlaced_png, jpeg_of_scans, png, png_of_size, tiff
 from vggquant.errors import PictureError
-from vggquant.pictures.checks import MAX_PROFILE, MAX_SCANS, MAX_TEXT, check_png, check_scans, is_plain_png
+from vggquant.pictures.checks import (
+    MAX_PROFILE,
+    MAX_SCANS,
+    MAX_TEXT,
+    check_png,
+    check_scans,
+    check_strips,
+    is_plain_png,
+)
 from vggquant.pictures.decoding import read_here
 from vggquant.pictures.files import Picture, read_picture, write_picture
 
@@ -119,10 +127,22 @@ def test_what_is_no_plain_png() -> None:
         png(chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"text"))),
         png(*[chunk(b"tEXt", b"a\0b")] * 2000),
         png(chunk(b"tEXt", b"a\0" + bytes(5_000_000))),
+        png(*[chunk(b"pHYs", bytes(9))] * 2),
+        png(chunk(b"tEXt", b"exif\0" + b"x" * 99)),
+        png(chunk(b"tEXt", b"Raw profile type exif\0" + b"x" * 99)),
         png()[:-20],
         png()[:20],
     ):
         assert not is_plain_png(memoryview(other))
+
+
+def test_strips_that_share_their_bytes_are_refused_unread() -> None:
+    strip = zlib.compress(bytes(1000))
+    check_strips(strip * 2, [0, len(strip)], [len(strip)] * 2)
+    with pytest.raises(PictureError, match="strips that are longer than the file"):
+        check_strips(strip * 2, [0, 0, 0], [len(strip)] * 3)
+    with pytest.raises(PictureError, match="strips that are longer than the file"):
+        check_strips(strip * 2, [0], [])
 
 
 def test_scans_are_counted_as_decoders_see_them() -> None:

@@ -118,12 +118,12 @@ def test_a_huge_mask_takes_the_memory_of_what_is_wanted(tmp_path: Path) -> None:
     script = """
 import sys
 from bench.machine import peak_memory
-from vggquant.isolation.parent import _CHILDREN
+from vggquant.isolation.parent import _child
 from vggquant.pictures.files import read_mask
 before = peak_memory()
 mask = read_mask(sys.argv[1], (400, 400))
 assert mask.shape == (1, 1, 400, 400)
-child = open(f"/proc/{_CHILDREN.child.process.pid}/status").read()
+child = open(f"/proc/{_child().process.pid}/status").read()
 print(peak_memory() - before, 1024 * int(child.partition("VmHWM:")[2].split()[0]))
 """
     command = [sys.executable, "-c", script, str(tmp_path / "x.png")]

@@ -15,10 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from vggquant.errors import SourceError, located
-from vggquant.files.tensors import Array, SourceTensor, WeightFile
+from vggquant.files.tensors import WRAPPERS, Array, SourceTensor, WeightFile
 from vggquant.networks.vgg import Architecture
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # under which checkpoints keep their weights
 
 
 @runtime_checkable
@@ -49,8 +47,11 @@ def read_state_dict(source: StateDict) -> WeightFile:
         SourceError: A name is no text, or a tensor is sparse, quantized, without data, or not of numbers.
     """
     state = source if isinstance(source, Mapping) else source.state_dict()
+    seen = [state]
     while inner := next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), None):
-        state = inner
+        if any(inner is outer for outer in seen):
+            break
+        seen.append(state := inner)
     tensors = {}
     for name, value in state.items():
         with located(tensor=str(name)):

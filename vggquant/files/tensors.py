@@ -17,6 +17,7 @@ from vggquant.files.safetensors import join_file, split_file
 
 Array = npt.NDArray[Any]
 
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # what checkpoints call the state dict in them
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 _NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "U8": "uint8"}
 

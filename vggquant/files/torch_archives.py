@@ -132,6 +132,8 @@ def _widened(extra: bytes, *numbers: int) -> tuple[int, ...]:
     while place + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, place)
         if kind == 1:
+            if wide:
+                raise ValueError("a damaged directory")
             content = extra[place + 4 : place + 4 + size]
             wide = struct.unpack_from(f"<{len(content) // 8}Q", content)
         place += 4 + size

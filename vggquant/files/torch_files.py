@@ -14,11 +14,9 @@ import numpy as np
 
 from vggquant.errors import SourceError
 from vggquant.files.disk import Bytes, Chunk
-from vggquant.files.tensors import Array, SourceTensor, WeightFile, numbers
+from vggquant.files.tensors import WRAPPERS, Array, SourceTensor, WeightFile, numbers
 from vggquant.files.torch_archives import read_archive
 from vggquant.files.torch_pickles import PickledDict, Storage, StoredTensor, read_pickle
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # what checkpoints call the state dict in them
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # protocol 2 and up, with which torch's older files begin
@@ -47,16 +45,28 @@ def read_torch(data: Bytes) -> WeightFile:
         raise SourceError("a torch state dict of plain tensors", str(error), f"get it again, or {_SAVE}") from None
     if type(content) is not PickledDict:
         raise SourceError("a torch state dict", f"a {type(content).__name__}", _SAVE)
-    wrapped = [content.get(name) for name in WRAPPERS]
-    state = next((inner for inner in wrapped if type(inner) is PickledDict), content)
     tensors = {}
-    for name, tensor in state.pairs:
+    for name, tensor in _unwrapped(content).pairs:
         if type(tensor) is StoredTensor:
             if type(name) is not str:
                 raise SourceError("names", f"a {type(name).__name__}", _SAVE)
             elements = functools.partial(_elements, tensor, parts[tensor.storage.key])
             tensors[name] = SourceTensor(tensor.shape, tensor.storage.dtype, elements)
+        elif type(name) is str:
+            tensors.pop(name, None)  # the last value of a name counts
     return WeightFile(tensors)
+
+
+def _unwrapped(content: PickledDict) -> PickledDict:
+    """The state dict in a checkpoint, however often it is wrapped."""
+    seen = {id(content)}
+    while True:
+        wrapped = [content.get(name) for name in WRAPPERS]
+        inner = next((inner for inner in wrapped if type(inner) is PickledDict and id(inner) not in seen), None)
+        if inner is None:
+            return content
+        content = inner
+        seen.add(id(content))
 
 
 def _read_archived(data: Bytes) -> tuple[Any, dict[str, Bytes]]:
@@ -126,7 +136,8 @@ def _elements(tensor: StoredTensor, part: Bytes) -> Array:
         raise ValueError("a tensor beyond its storage")
     flat = numbers(part, "<u2" if kind == "bfloat16" else np.dtype(kind).newbyteorder("<").str)
     begin = tensor.offset if last >= 0 else 0
-    strides = [size * stride for stride in tensor.strides]
+    # the stride of a side of 1 is never used, and may be any number
+    strides = [size * stride if side > 1 else 0 for side, stride in zip(tensor.shape, tensor.strides, strict=True)]
     array: Array = np.lib.stride_tricks.as_strided(flat[begin:], tensor.shape, strides, writeable=False)
     return (array.astype(np.uint32) << 16).view(np.float32) if kind == "bfloat16" else array
 

@@ -123,7 +123,7 @@ def read_pickle(data: Bytes) -> Pickle:
     file = io.BytesIO(data[: MAX_BYTES + 1].tobytes())
     walk = _Walk()
     try:
-        for _ in range(MAX_STEPS):
+        while walk.count(1):
             byte = file.read(1)
             if byte not in _OPCODES:
                 if byte:
@@ -159,6 +159,12 @@ class _Walk:
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, Storage] = {}
+        self.steps = 0
+
+    def count(self, steps: int) -> bool:
+        """Take some steps, if there are as many left."""
+        self.steps += steps
+        return self.steps <= MAX_STEPS
 
     def step(self, code: str, argument: Any) -> None:
         """Do what one opcode says."""
@@ -206,10 +212,27 @@ class _Walk:
             stack.append(known)
         elif code == "REDUCE":
             function, arguments = self.popped(len(stack) - 2)
-            stack.append(_made(function, arguments))
+            stack.append(self.made(function, arguments))
         else:  # BUILD: attributes of an OrderedDict, where modules keep their versions
             stack.pop()
             self.top(PickledDict)
+
+    def made(self, function: Any, arguments: Any) -> Any:
+        """What a call would have made."""
+        if type(function) is not _Named or type(arguments) is not tuple:
+            raise _more("a call")
+        if function.name == _ORDERED_DICT and len(arguments) <= 1:
+            pairs = arguments[0] if arguments else []
+            if not self.count(len(pairs)):  # a step may copy what many steps have put together
+                raise ValueError("copies without end")
+            return PickledDict([(key, value) for key, value in pairs])
+        if function.name in _REBUILD:
+            return _tensor(*arguments[:4], *arguments[6:])
+        if function.name == _PARAMETER and type(arguments[0]) is StoredTensor:
+            return arguments[0]
+        if function.name == _DEVICE:
+            return function
+        raise _more(function.name)
 
     def popped(self, begin: int) -> list[Any]:
         """Take what lies on the stack from a place on."""
@@ -233,21 +256,6 @@ def _named(name: str) -> _Named:
     return _Named(name)
 
 
-def _made(function: Any, arguments: Any) -> Any:
-    """What a call would have made."""
-    if type(function) is not _Named or type(arguments) is not tuple:
-        raise _more("a call")
-    if function.name == _ORDERED_DICT and len(arguments) <= 1:
-        return PickledDict([(key, value) for key, value in (arguments[0] if arguments else ())])
-    if function.name in _REBUILD:
-        return _tensor(*arguments[:4])
-    if function.name == _PARAMETER and type(arguments[0]) is StoredTensor:
-        return arguments[0]
-    if function.name == _DEVICE:
-        return function
-    raise _more(function.name)
-
-
 def _storage(identity: Any) -> Storage:
     """The storage that a persistent identity stands for; a view of another one, which torch 0.3 had, is not read."""
     if type(identity) is not tuple or len(identity) not in (5, 6) or identity[5:] not in ((), (None,)):
@@ -258,7 +266,9 @@ def _storage(identity: Any) -> Storage:
     return Storage(key, _STORAGES[named.name.removeprefix("torch ")], count)
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, metadata: Any = None) -> StoredTensor:
+    if metadata is not None and not (type(metadata) is PickledDict and not metadata.pairs):
+        raise _more("a tensor whose elements are to be negated or conjugated")
     sides = (shape, strides)
     if type(storage) is not Storage or not all(type(side) is tuple and len(side) <= MAX_RANK for side in sides):
         raise _more("a tensor of another form")

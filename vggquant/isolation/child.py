@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ try:
 except ImportError:  # not POSIX: there, only the parent's deadline holds
     resource = None  # type: ignore[assignment]
 
+_LOOK = 0.5  # seconds between looks at whether the parent is still there
 _PIECE = 2**16  # bytes of a file asked for at once, where it is read lazily
 
 
@@ -34,6 +36,8 @@ def serve() -> None:
     with open(os.devnull, "r+b") as nothing:  # what libraries print goes nowhere
         os.dup2(nothing.fileno(), 0)
         os.dup2(nothing.fileno(), 1)
+    with contextlib.suppress(RuntimeError):  # no more threads: the end of the pipe, or of the time, ends it too
+        threading.Thread(target=_leave_with, args=[os.getppid()], daemon=True).start()
     answers.write(b"!")
     answers.flush()
     with contextlib.suppress(EOFError):
@@ -47,6 +51,13 @@ def serve() -> None:
                 break
             _answer(request, data, answers)
             del data
+
+
+def _leave_with(parent: int) -> None:
+    """End this process soon after its parent: it may be busy, and others may hold the pipe open."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(0)
 
 
 class _Remote(io.RawIOBase):
@@ -127,8 +138,15 @@ def _limited(limits: Limits) -> Iterator[None]:
     finally:
         _Reading.began = None
         signal.setitimer(signal.ITIMER_PROF, 0)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        _limit_memory(resource.RLIM_INFINITY)
+
+
+def _limit_memory(size: int) -> None:
+    """Limit the address space, within the hard limit that the user may have set, which stays as it is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    found = hard if size == resource.RLIM_INFINITY else size if hard == resource.RLIM_INFINITY else min(size, hard)
+    with contextlib.suppress(OSError, ValueError):  # not every system has such a limit
+        resource.setrlimit(resource.RLIMIT_AS, (found, hard))
 
 
 def limit_anew(limits: Limits) -> None:
@@ -140,7 +158,7 @@ def limit_anew(limits: Limits) -> None:
         return
     with contextlib.suppress(OSError, ValueError):
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + limits.memory, resource.RLIM_INFINITY))
+        _limit_memory(used + limits.memory)
     left = _Reading.began + limits.seconds - time.process_time()
     if left <= 0:
         signal.raise_signal(signal.SIGPROF)

@@ -64,7 +64,7 @@ def read_isolated(
     if not sys.executable or getattr(sys, "frozen", False):  # there is no interpreter to start
         answer: Answer = function_of(reader)(io.BytesIO(data) if lazily else bytes(data), **arguments)
         return answer
-    return _CHILDREN.of_this_process().ask(reader, data, arguments, limits, lazily)
+    return _child().ask(reader, data, arguments, limits, lazily)
 
 
 class _Child:
@@ -73,6 +73,7 @@ class _Child:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)
 
     def ask(
         self, reader: str, data: bytes | memoryview, arguments: Mapping[str, Any], limits: Limits, lazily: bool
@@ -104,9 +105,10 @@ class _Child:
         """The child, started anew if there is none."""
         if self.process is None or self.process.poll() is not None:
             self.close()
+            places = json.dumps([place for place in sys.path if isinstance(place, str)])  # Python ignores all others
             try:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", _SCRIPT, json.dumps(sys.path)],
+                    [sys.executable, "-I", "-c", _SCRIPT, places],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,  # where libraries print
@@ -137,21 +139,13 @@ class _Child:
             process.wait()
 
 
-class _Children:
-    """The child of this process; after a fork there is another one for each."""
-
-    def __init__(self) -> None:
-        self.owner = 0
-        self.child = _Child()
-
-    def of_this_process(self) -> _Child:
-        if self.owner != os.getpid():
-            self.owner, self.child = os.getpid(), _Child()
-            atexit.register(self.child.close)
-        return self.child
+_CHILDREN: dict[int, _Child] = {}  # by process: after a fork there is another one
 
 
-_CHILDREN = _Children()
+def _child() -> _Child:
+    """The child of this process."""
+    here = os.getpid()
+    return _CHILDREN.get(here) or _CHILDREN.setdefault(here, _Child())  # which is one, whatever threads do
 
 
 @contextlib.contextmanager

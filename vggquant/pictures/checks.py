@@ -21,8 +21,11 @@ MAX_TEXT = 2**22  # bytes of all texts in a PNG
 PNG = b"\x89PNG\r\n\x1a\n"
 
 _PLAIN_PIXELS, _PLAIN_BYTES, _PLAIN_CHUNKS = 2**20, 2**22, 2**10
-_PLAIN = frozenset(b"IHDR PLTE tRNS IDAT IEND iCCP sRGB gAMA cHRM sBIT bKGD pHYs tIME tEXt iTXt".split())
+_PLAIN = frozenset(b"IHDR PLTE tRNS IDAT IEND iCCP sRGB gAMA cHRM sBIT bKGD pHYs tIME".split())
+_PLAIN_KEYS = (b"vggquant", b"Software")  # of texts; of others, such as Exif, decoders make something
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_REPEATED = (b"IDAT", *_TEXTS)
+_ONCE = (b"IHDR", b"PLTE", b"tRNS", b"iCCP")
 _HEADER = struct.Struct(">8sI4sIIBBBBB")  # signature, and chunk IHDR with its length and type
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -36,7 +39,7 @@ _ADAM7 = (
     (0, 1, 1, 2),
 )  # x, y, steps
 _PIECE, _INFLATED = 2**16, 2**20  # bytes that are inflated, and given back, at once
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # but for those that may stand within a scan
+_MARKER = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd8])")  # but for those that no length follows
 _START_OF_SCAN, _END = 0xDA, 0xD9
 
 
@@ -67,9 +70,9 @@ def png_size(data: bytes | memoryview) -> tuple[int, int]:
 
 
 def is_plain_png(data: memoryview) -> bool:
-    """Whether a file is a small PNG with nothing in it but one picture, a profile and text that is not compressed.
+    """Whether a file is a small PNG with nothing in it but one picture, a profile, and text that no decoder acts on.
 
-    Once `check_png` has seen its checksums, such a file gives a decoder no occasion to take much time or memory.
+    Once `check_png` has read it too, such a file gives a decoder no occasion to take much time or memory.
     """
     if len(data) > _PLAIN_BYTES or data[: len(PNG)] != PNG:
         return False
@@ -80,20 +83,33 @@ def is_plain_png(data: memoryview) -> bool:
         return False
     if interlaced or width * height > _PLAIN_PIXELS or len(chunks) > _PLAIN_CHUNKS:
         return False
-    return all(kind in _PLAIN and not (kind == b"iTXt" and _is_compressed(body)) for kind, body, _ in chunks)
+    once = [kind for kind, _, _ in chunks if kind not in _REPEATED]
+    return len(set(once)) == len(once) and all(_is_plain(kind, body) for kind, body, _ in chunks)
+
+
+def _is_plain(kind: bytes, body: memoryview) -> bool:
+    """Whether a chunk is one that a decoder has little to do with."""
+    if kind not in _TEXTS:
+        return kind in _PLAIN
+    key, _, rest = bytes(body).partition(b"\0")
+    return key in _PLAIN_KEYS and (kind == b"tEXt" or (kind == b"iTXt" and rest[:1] == b"\0"))  # not compressed
 
 
 def check_png(data: bytes | memoryview) -> None:
     """Read all checksums of a PNG, and the amount of its text.
 
     Raises:
-        PictureError: A checksum is wrong, the image data are not as many as the size asks for, or there is far too
-            much text or too large a profile.
+        PictureError: A checksum is wrong, the image data are not as many as the size asks for, a chunk that there may
+            be once comes twice, or there is far too much text or too large a profile.
     """
     view = memoryview(data)
     pixels: list[memoryview] = []
     text, last = 0, b""
+    seen: set[bytes] = set()
     for kind, body, checksum in _chunks(view):
+        if kind in seen and kind in _ONCE:  # decoders differ in which one they heed
+            raise damaged(f"two chunks {kind.decode()}")
+        seen.add(kind)
         if zlib.crc32(body, zlib.crc32(kind)) != checksum:
             raise damaged(f"a wrong checksum of the chunk {kind.decode('latin-1')}")
         if kind == b"IDAT":
@@ -142,12 +158,6 @@ def _png_bytes(data: bytes | memoryview) -> int:
         for columns, lines in (passes if interlaced else [(width, height)])
         if columns > 0 and lines > 0
     )
-
-
-def _is_compressed(text: memoryview) -> bool:
-    """Whether a chunk iTXt is compressed: its key ends in 0, and the next byte tells."""
-    _, _, rest = bytes(text).partition(b"\0")
-    return rest[:1] != b"\0"
 
 
 def _check_deflated_profile(chunk: memoryview) -> None:
@@ -199,8 +209,10 @@ def check_strips(data: bytes, offsets: Sequence[int], sizes: Sequence[int]) -> N
     """Read the checksums of the deflated strips or tiles of a TIFF.
 
     Raises:
-        PictureError: A checksum is wrong, or a strip ends early.
+        PictureError: A checksum is wrong, a strip ends early, or all of them are longer than the file.
     """
+    if len(offsets) != len(sizes) or sum(sizes) > len(data):  # some share their bytes, as no encoder makes them
+        raise damaged("strips that are longer than the file")
     view = memoryview(data)
-    for offset, size in zip(offsets, sizes, strict=False):
+    for offset, size in zip(offsets, sizes, strict=True):
         _check_inflated([view[offset : offset + size]])

@@ -25,6 +25,7 @@ MAX_PIXELS = 50_000_000
 SETTINGS_KEY = "vggquant"  # names our text among the texts of a PNG
 
 _MEMORY, _PIXEL_MEMORY, _WANTED_MEMORY, _FILE_MEMORY = 3 * 2**25, 24, 12, 4  # bytes: at least, per pixel, per byte
+_MOST_SECONDS = 10.0
 _SECONDS, _PIXELS_A_SECOND, _BYTES_A_SECOND = 1.5, 6e6, 40e6
 _DEFLATE = (8, 32946)  # in TIFF's tag Compression
 _COMPRESSION, _FILL_ORDER, _STRIPS, _TILES = 259, 266, (273, 279), (324, 325)
@@ -41,7 +42,8 @@ def limits(size: int, pixels: int = MAX_PIXELS, wanted: int = MAX_PIXELS) -> Lim
         wanted: How many are to be made of them.
     """
     memory = _MEMORY + _FILE_MEMORY * size + _PIXEL_MEMORY * pixels + _WANTED_MEMORY * wanted
-    return Limits(memory, _SECONDS + size / _BYTES_A_SECOND + (pixels + wanted) / _PIXELS_A_SECOND)
+    seconds = _SECONDS + size / _BYTES_A_SECOND + (pixels + wanted) / _PIXELS_A_SECOND
+    return Limits(memory, min(seconds, _MOST_SECONDS))
 
 
 def read_here(data: bytes, longest: int | None, pixels: int | None, most: int | None) -> Answer:

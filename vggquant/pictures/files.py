@@ -129,7 +129,7 @@ def write_picture(path: PathLike, picture: Picture, *, force: bool = False) -> N
 
     with located(path):
         check_profile(len(picture.icc or b""))
-        check_text(len(picture.settings or ""))
+        check_text(len((picture.settings or "").encode()))
     kind = WRITABLE[Path(path).suffix.lower()]
     channels = [picture.pixels]
     if picture.alpha is not None and kind != "JPEG":
