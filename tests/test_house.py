@@ -30,9 +30,13 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("convolutions",),
         ("sources",),
     ),
-    "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",)),
+    "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (("devices", "gradients", "features", "half", "preprocessing", "frozen"), ("vgg",), ("load",)),
-    "packing": (("budget", "widths", "inspection"), ("quantizing", "unpacker"), ("packer",)),
+    "packing": (
+        ("budget", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
+        ("quantizing", "unpacker", "calibration"),
+        ("packer",),
+    ),
     "style": (
         ("options",),
         ("descent", "losses", "scales"),

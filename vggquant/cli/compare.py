@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,11 +64,11 @@ def compare(
 
 def _sources(paths: tuple[str | None, ...], images: str | None) -> list[PathLike]:
     """Every file that the study reads, none of which an output may replace."""
-    from vggquant.comparison.sample_pictures import pictures_in
+    from vggquant.pictures.folders import pictures_in
 
     sources: list[PathLike] = [path for path in paths if path]
     if images is not None and os.path.isdir(images):
-        sources += pictures_in(Path(images))
+        sources += pictures_in(images)
     return sources
 
 

@@ -6,7 +6,6 @@ Decoding and drawing pictures is left to the package `pictures`.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Container, Mapping
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from vggquant.errors import OptionError, PictureError, printable
 from vggquant.files.disk import PathLike
-from vggquant.pictures.files import WRITABLE, read_picture
+from vggquant.pictures.files import read_picture
+from vggquant.pictures.folders import pictures_in
 from vggquant.pictures.generated import generated_pictures
 
 PIXELS_PER_PICTURE = 65_536  # a square one has sides of 256
@@ -42,26 +42,9 @@ def named_pictures(source: PathLike | None) -> dict[str, Tensor]:
     if source is None:
         return _generated()
     pictures: dict[str, Tensor] = {}
-    for path in _photographs() if source == PHOTOGRAPHS else _folder(source):
+    for path in _photographs() if source == PHOTOGRAPHS else pictures_in(source):
         pictures[_name(path, pictures)] = _read(path)
     return pictures
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """List the files of a folder whose names end like a picture's, but for hidden ones.
-
-    Raises:
-        PictureError: The folder may not be read.
-    """
-    try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in WRITABLE and not path.name.startswith(".") and path.is_file()
-        )
-    except OSError as error:
-        cure = "check its permissions"
-        raise PictureError("a readable folder of pictures", error.strerror, cure, path=folder) from None
 
 
 def painting_sources(
@@ -111,17 +94,6 @@ def _photographs() -> list[Path]:
         cure = "pip install scikit-image, or name a folder"
         raise PictureError("the package scikit-image", "no such package here", cure) from None
     return [Path(skimage.__file__).parent / "data" / name for name in SCIKIT_IMAGE]
-
-
-def _folder(source: PathLike) -> list[Path]:
-    folder = Path(os.fsdecode(source))
-    if not os.path.isdir(folder):  # where `Path.is_dir` may raise an error
-        got = "a file" if os.path.lexists(folder) else "no such folder"
-        raise PictureError("a folder of pictures", got, "name one", path=source)
-    paths = pictures_in(folder)
-    if not paths:
-        raise PictureError("pictures in the folder", "none", f"put {', '.join(WRITABLE)} there", path=source)
-    return paths
 
 
 def _read(path: PathLike) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from vggquant.codec.bitstream import Coding, require_coding
+from vggquant.codec.bitstream import MAX_BITS, Coding, require_coding
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
@@ -14,10 +14,10 @@ from vggquant.files.layouts import Layout
 from vggquant.files.sources import SourceLike, name_of_source, read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
-from vggquant.networks.vgg import Preprocessing, as_vgg
+from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
 from vggquant.packing.budget import parse_size
 from vggquant.packing.inspection import FileInfo, describe_file
-from vggquant.packing.quantizing import Quantizer
+from vggquant.packing.quantizing import Quantizer, changes_of
 from vggquant.packing.widths import DEFAULT_BITS, Bits, parse_bits
 from vggquant.progress import ProgressCallback
 
@@ -58,6 +58,8 @@ def pack(
     bits: Bits | None = None,
     max_size: int | str | None = None,
     coding: Coding = "planes",
+    calibrate: bool = False,
+    images: PathLike | None = None,
     upto: str | None = None,
     layout: Layout | None = None,
     preprocessing: Preprocessing | None = None,
@@ -71,14 +73,14 @@ def pack(
     """Palettize the weights of a network into a packed file.
 
     Args:
-        source: A weights file in any supported layout, a packed file, or ``vgg19``; or weights in memory: a state dict
-            of torch tensors or NumPy arrays, or a module. Weights of a packed file whose width stays the same are
-            copied, not quantized again.
+        source: A weights file, a packed file, of which weights of the same width are copied, or ``vgg19``; or weights
+            in memory: a module, or a state dict of torch tensors or NumPy arrays.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
-        max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``; each layer then gets the
-            width that costs style transfer least, see `budget`.
+        max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
         coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
+        calibrate: Choose codes by what they do to the features of a VGG, see `calibration`; takes minutes.
+        images: A folder of photographs to calibrate on; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
         layout: Naming and axes of the source; recognised if not given.
         preprocessing: ``caffe`` or ``torch``, where the source does not tell.
@@ -90,26 +92,25 @@ def pack(
         progress: Called after each layer.
 
     Raises:
-        OptionError: An argument has no meaning.
-        VggQuantError: The source cannot be read or the output not written.
+        VggQuantError: An argument has no meaning, the source cannot be read, or the output not written.
 
     Example:
-        >>> pack("vgg19", "vgg19-4bit.safetensors", bits=4).info.bytes  # doctest: +SKIP
-        10042392
+        >>> report = pack("vgg19", "vgg19-4bit.safetensors", bits=4)  # doctest: +SKIP
     """
     _check_options(bits, max_size, coding, jobs, attribution)
+    _check_calibration(calibrate, images, max_size)
     _check_ending(out)
-    file = resolve(source)
-    check_output(out, force=force, sources=[file] if isinstance(file, (str, os.PathLike)) else [])
+    check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
     )
     with located(name_of_source(source)):
         weights = _credited(reading.weights, attribution)
     with located(name_of_source(source), kind=ContainerError):  # a width or a size that is refused is not its fault
-        quantized = _quantize(weights, bits, max_size, Quantizer(coding, jobs, progress))
-    found = describe_file(quantized, write(out, quantized, force=force))
-    return PackReport(found, (*reading.notes, *_cut_notes(quantized, found)))
+        quantizer = Quantizer(coding, jobs, progress)
+        weights, notes = _quantize(weights, bits, max_size, calibrate, images, quantizer)
+    found = describe_file(weights, write(out, weights, force=force))
+    return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
 
 def _check_options(
@@ -122,6 +123,13 @@ def _check_options(
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")
     if attribution is not None and not is_credit(attribution):
         raise OptionError(_CREDIT, attribution or "nothing", "shorten or correct it", tensor="attribution")
+
+
+def _check_calibration(calibrate: bool, images: PathLike | None, max_size: int | str | None) -> None:
+    if images is not None and not calibrate:
+        raise OptionError("`calibrate=True` with pictures", "none", "add it", tensor="images")
+    if calibrate and max_size is not None:
+        raise OptionError("widths for weights to calibrate", "a size", "give `bits`", tensor="max_size")
 
 
 def _check_ending(out: PathLike) -> None:
@@ -147,11 +155,39 @@ def _credited(weights: Weights, attribution: str | None) -> Weights:
     return replace(weights, provenance=provenance)
 
 
-def _quantize(weights: Weights, bits: Bits | None, max_size: int | str | None, quantizer: Quantizer) -> Weights:
+def _quantize(
+    weights: Weights,
+    bits: Bits | None,
+    max_size: int | str | None,
+    calibrate: bool,
+    images: PathLike | None,
+    quantizer: Quantizer,
+) -> tuple[Weights, tuple[str, ...]]:
+    """The weights palettized, and what there is to say of it."""
+    if calibrate:
+        return _calibrate(weights, bits, images, quantizer)
     if max_size is not None:
-        return quantizer.to_size(weights, parse_size(max_size))
+        return quantizer.to_size(weights, parse_size(max_size)), ()
     layers = tuple(spec.layer for spec in weight_specs(weights.network))
-    return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers))
+    return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers)), ()
+
+
+def _calibrate(
+    weights: Weights, bits: Bits | None, images: PathLike | None, quantizer: Quantizer
+) -> tuple[Weights, tuple[str, ...]]:
+    """Weights palettized by what they do to pictures, and what there is to say of it."""
+    from vggquant.packing.calibration import calibrate, calibrated_widths
+    from vggquant.packing.calibration_pictures import calibration_pictures
+
+    network = require_vgg(weights.network, "leave out `calibrate`")
+    layers = tuple(spec.layer for spec in weight_specs(network))
+    widths = calibrated_widths(DEFAULT_BITS if bits is None else bits, layers)
+    smallest, _ = network.architecture.smallest_side([network.last])
+    pictures = calibration_pictures(images, smallest)
+    found = calibrate(weights, widths, pictures.pictures, quantizer.coding, quantizer.progress)
+    changes = changes_of(weights, [width for width in widths.values() if width < MAX_BITS], pictures.description)
+    provenance = replace(weights.provenance, changes=changes)
+    return replace(found.weights, provenance=provenance), (*pictures.notes, *found.notes)
 
 
 def _cut_notes(weights: Weights, found: FileInfo) -> list[str]:

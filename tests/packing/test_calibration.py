@@ -1,0 +1,151 @@
+"""Weights calibrated on pictures: what is gained, what is kept, and what is said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tests.conftest import run
+from vggquant import load_quantized_vgg, pack
+from vggquant.errors import OptionError, PictureError
+from vggquant.files.container import read
+from vggquant.files.sources import read_source
+from vggquant.models.features import relative_error
+from vggquant.packing import calibration, calibration_pictures
+from vggquant.packing.calibration import calibrate, calibrated_widths
+from vggquant.packing.inspection import info, verify
+from vggquant.packing.moments import Problem
+from vggquant.packing.rounding import Rounded
+from vggquant.pictures.generated import generated_pictures
+from vggquant.progress import Progress
+
+
+def pictures(seed: int, count: int = 6, side: int = 64) -> list[Tensor]:
+    made = torch.from_numpy(generated_pictures(count, side, side, seed)).permute(0, 3, 1, 2).float() / 255
+    return [picture[None] for picture in made]
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few small pictures, so that a test takes seconds."""
+    monkeypatch.setattr(calibration_pictures, "MOST", 8)
+    monkeypatch.setattr(calibration_pictures, "PIXELS", 64 * 64)
+    monkeypatch.setattr(calibration, "MORE_POSITIONS", 2_000)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures of a folder, and what has to be passed over."""
+    found = tmp_path_factory.mktemp("pictures")
+    for index, picture in enumerate(generated_pictures(6, 64, 64, 7)):
+        Image.fromarray(picture).save(found / f"{index}.png")
+    (found / "broken.png").write_bytes((found / "0.png").read_bytes()[:200])
+    Image.new("RGB", (4000, 1)).save(found / "thin.png")
+    return found
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_features_of_other_pictures_are_nearer_than_with_plain_k_means(few: None, bits: int, tmp_path: Path) -> None:
+    plain, calibrated = tmp_path / "plain", tmp_path / "calibrated"
+    rules = f"conv1_*=8,*={bits}"
+    pack("vgg19", plain, bits=rules, upto="relu2_2")
+    pack("vgg19", calibrated, bits=bits, upto="relu2_2", calibrate=True)
+    (picture,) = pictures(seed=99, count=1)
+    expected = load_quantized_vgg(upto="relu2_2")(picture, ("relu2_2",))["relu2_2"]
+    errors = [
+        relative_error(load_quantized_vgg(path)(picture, ("relu2_2",))["relu2_2"], expected)
+        for path in (plain, calibrated)
+    ]
+    assert errors[1] < 0.6 * errors[0]
+    assert calibrated.stat().st_size < 1.03 * plain.stat().st_size + 2_000  # scales
+
+
+def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "one", tmp_path / "two"]
+    for path, jobs in zip(files, (1, 2), strict=True):
+        report = pack("vgg19", path, bits=3, upto="relu2_1", calibrate=True, images=folder, jobs=jobs)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert report.info.changes is not None
+    assert re.search(
+        r"palettized to 3 bits \(calibrated, biases too, on 6 pictures \(SHA-256 .*[0-9a-f]{64}\)\)",
+        report.info.changes,
+    )
+    assert [note.split(":")[0].rpartition("/")[2] for note in report.notes[:2]] == ["broken.png", "thin.png"]
+    assert info(files[0]).changes == report.info.changes
+    assert [layer.bits for layer in report.info.layers] == [8, 8, 3]
+    assert [layer.scaled for layer in report.info.layers] == [False, False, True]
+    checks = verify(files[0], against="vgg19").against
+    assert [check.lossless for check in checks] == [True, True, False]
+    assert [check.bias_equal for check in checks] == [True, True, False]
+
+
+def test_layers_of_8_bits_keep_their_own_codebook(few: None, tmp_path: Path) -> None:
+    pack("vgg19", tmp_path / "plain", upto="relu1_2")
+    pack("vgg19", tmp_path / "calibrated", upto="relu1_2", calibrate=True)
+    ours, theirs = (read(tmp_path / name) for name in ("calibrated", "plain"))
+    for name, tensor in theirs.palettized.items():
+        assert np.array_equal(ours.array(name), theirs.array(name))
+        assert ours.palettized[name].scale is None
+        assert tensor.scale is None
+
+
+def test_nothing_gets_worse_than_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = read_source("vgg19", upto="relu1_1").weights
+    monkeypatch.setattr(calibration, "_solve", lambda problem, levels: (_zeros(problem), problem.reference_bias))
+    found = calibrate(weights, {"conv1_1": 4}, pictures(0, count=2)).weights
+    assert found.palettized["conv1_1.weight"].scale is None
+    assert np.array_equal(found.plain["conv1_1.bias"], weights.plain["conv1_1.bias"])
+
+
+def _zeros(problem: Problem) -> Rounded:
+    outputs, inputs = problem.reference.shape
+    return Rounded(torch.zeros(outputs, inputs, dtype=torch.int64), torch.zeros(1), torch.ones(outputs))
+
+
+def test_progress_and_what_would_have_helped() -> None:
+    weights = read_source("vgg19", upto="relu2_1").weights
+    seen: list[Progress] = []
+    widths = {"conv1_1": 8, "conv1_2": 8, "conv2_1": 2}
+    found = calibrate(weights, widths, pictures(0, count=1, side=48), progress=seen.append)
+    assert [(report.done, report.total) for report in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert re.fullmatch(r"conv2_1, 2 bits, error 0\.\d{3} → 0\.\d{3}", seen[-1].detail)
+    assert seen[-1].left == 0
+    assert found.notes == ("conv2_1: calibrated on 576 positions; 2 pictures of this size would give enough",)
+
+
+def test_widths() -> None:
+    layers = ("conv1_1", "conv1_2", "conv2_1")
+    assert calibrated_widths(3, layers) == calibrated_widths("3", layers) == {**dict.fromkeys(layers, 8), "conv2_1": 3}
+    assert calibrated_widths("*=3", layers) == calibrated_widths({"*": 3}, layers) == dict.fromkeys(layers, 3)
+
+
+def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OptionError, match="images: expected `calibrate=True` with pictures, got none; add it"):
+        pack("vgg19", out, images=folder)
+    with pytest.raises(OptionError, match="max_size: expected widths for weights to calibrate"):
+        pack("vgg19", out, calibrate=True, max_size="5MB")
+    with pytest.raises(PictureError, match="expected a folder of pictures, got no such folder"):
+        pack("vgg19", out, calibrate=True, images=tmp_path / "missing")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=r"bad: expected pictures to calibrate on, got passed over .*a\.png"):
+        pack("vgg19", out, calibrate=True, images=tmp_path / "bad")
+    assert not out.exists()
+
+
+def test_the_command(few: None, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    result = run("pack", "vgg19", out, "--bits", "3", "--calibrate", "--images", folder, "--upto", "relu2_1")
+    assert result.exit_code == 0, result.output
+    assert "passed over" in result.stderr
+    assert run("verify", out).exit_code == 0
+    refused = run("pack", "vgg19", out, "--images", folder)
+    assert refused.exit_code == 2
+    assert "Error: --images: expected --calibrate with pictures, got none; add it" in refused.stderr

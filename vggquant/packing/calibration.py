@@ -1,0 +1,205 @@
+"""Calibrated palettization of a VGG: codes chosen by what they do to the features of pictures.
+
+From front to back, each convolution is given the inputs that the packed network produces and learns to answer as the
+reference does; so it makes up for the errors of those before it. `moments` states the problem of one convolution and
+`rounding` solves it; where the pictures come from is left to `calibration_pictures`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, max_pool2d
+
+from vggquant.codec.bitstream import MAX_BITS, Coding, encode_codes
+from vggquant.codec.palette import PalettizedTensor, dequantize, energies, palettize, sqnr_from_energies
+from vggquant.errors import located
+from vggquant.files.weights import Floats, Weights
+from vggquant.models.preprocessing import Preparation
+from vggquant.networks.vgg import Preprocessing, require_vgg
+from vggquant.packing.moments import Problem, sample
+from vggquant.packing.rounding import Rounded, descend, refit_codebook, refit_scale, round_weights
+from vggquant.packing.widths import Bits, parse_bits
+from vggquant.progress import Progress, ProgressCallback
+
+POSITIONS, MORE_POSITIONS = 6, 16_384  # sampled for a convolution: so many times its inputs K, and so many more
+FEW = 2  # times K; with fewer positions, weights fit these pictures rather than what pictures have in common
+ROUNDS = 2  # of targets and codes
+SWEEPS = 2  # over the codes in each
+SEED = 0  # of the positions
+
+
+EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
+
+
+def calibrated_widths(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
+    """The width of each layer, see `parse_bits`; but where one width is given for all, `EXACT` layers get 8 bits."""
+    widths = parse_bits(bits, layers)
+    single = not isinstance(bits, Mapping) and "=" not in str(bits)
+    return {layer: MAX_BITS if single and layer in EXACT else width for layer, width in widths.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrated:
+    """Weights calibrated on pictures.
+
+    Args:
+        weights: Palettized, with biases of their own.
+        notes: Sentences on what would have helped.
+    """
+
+    weights: Weights
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A convolution as the file will hold it.
+
+    Args:
+        tensor: Codes, codebook and scales.
+        weight: What they restore to, OIHW.
+        bias: (O,).
+        detail: What was gained, for a report on progress.
+    """
+
+    tensor: PalettizedTensor
+    weight: Floats
+    bias: Floats
+    detail: str = ""
+
+
+def calibrate(
+    weights: Weights,
+    widths: Mapping[str, int],
+    pictures: Sequence[Tensor],
+    coding: Coding = "planes",
+    progress: ProgressCallback | None = None,
+) -> Calibrated:
+    """Palettize the weights of a VGG so that its features are preserved, rather than the weights themselves.
+
+    Args:
+        weights: Of a VGG.
+        widths: Bits by layer. Layers of 8 bits keep the k-means codebook of their own weights.
+        pictures: One or more, each (1, 3, H, W), RGB in [0, 1], large enough for the network.
+        coding: ``planes`` or ``huffman``.
+        progress: Called after each layer, with its error before and after.
+
+    Raises:
+        NetworkError: The network is no VGG.
+    """
+    network = require_vgg(weights.network, "leave out `calibrate`")
+    activations = _Activations(pictures, network.preprocessing)
+    work = sum(convolution.size for convolution in network.convolutions)
+    left, started = work, time.monotonic()
+    palettized, plain, ratios = {}, {}, {}
+    for done, convolution in enumerate(network.convolutions, start=1):
+        name, bits = convolution.name, widths[convolution.name]
+        weight, bias = weights.array(f"{name}.weight"), weights.array(f"{name}.bias")
+        with located(tensor=name), torch.no_grad():
+            layer = _palettize(name, weight, bias, bits, coding, activations)
+            following = network.convolutions[done:]
+            if following:
+                activations.pass_on((weight, bias), (layer.weight, layer.bias), following[0].block > convolution.block)
+        palettized[f"{name}.weight"], plain[f"{name}.bias"] = layer.tensor, layer.bias
+        signal, noise = energies(weight, layer.weight)
+        if noise:
+            ratios[f"{name}.weight"] = round(sqnr_from_energies(signal, noise), 2)
+        left -= convolution.size
+        if progress is not None:
+            elapsed = time.monotonic() - started
+            rest = elapsed * left / (work - left)
+            detail = f"{name}, {bits} bits{layer.detail}"
+            progress(Progress("calibrate", done, len(network.convolutions), elapsed, detail, left=rest))
+    found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
+    return Calibrated(found, tuple(activations.notes))
+
+
+def _palettize(name: str, weight: Floats, bias: Floats, bits: int, coding: Coding, activations: _Activations) -> _Layer:
+    """Palettize one convolution: by calibration, unless the k-means codebook of its own weights does better."""
+    tensor = palettize(weight, bits, coding)
+    plain = _Layer(tensor, dequantize(tensor), bias)
+    if bits == MAX_BITS:
+        return plain
+    reference = torch.from_numpy(weight).flatten(1).to(activations.device)
+    problem = activations.problem(name, reference, torch.from_numpy(bias).to(reference))
+    before = problem.error(torch.from_numpy(plain.weight).flatten(1).to(reference), problem.reference_bias)
+    rounded, found_bias = _solve(problem, 1 << bits)
+    after = problem.error(rounded.weight, found_bias)
+    if not after < before:
+        return plain
+    tensor = _encoded(rounded, weight.shape, bits, coding)
+    detail = f", error {before:.3f} → {after:.3f}"
+    return _Layer(tensor, dequantize(tensor), found_bias.cpu().numpy(), detail)
+
+
+def _solve(problem: Problem, levels: int) -> tuple[Rounded, Tensor]:
+    """Weights of a few levels, and a bias, with which a convolution answers nearly as the reference does."""
+    cross, mean = problem.moments(problem.samples.outputs)
+    weight = problem.solve(cross)
+    cross, mean = problem.moments(problem.targets(weight, problem.bias(weight, mean)))
+    rounded = round_weights(problem.solve(cross), problem.hessian, levels)
+    for round_ in range(ROUNDS):
+        if round_:
+            cross, mean = problem.moments(problem.targets(rounded.weight, problem.bias(rounded.weight, mean)))
+        rounded = refit_codebook(rounded, problem.hessian, cross)
+        for _ in range(SWEEPS):
+            rounded = refit_scale(rounded, problem.hessian, cross)
+            rounded = descend(rounded, problem.hessian, cross)
+    rounded = refit_scale(rounded, problem.hessian, cross)
+    return rounded, problem.bias(rounded.weight, mean)
+
+
+def _encoded(rounded: Rounded, shape: tuple[int, ...], bits: int, coding: Coding) -> PalettizedTensor:
+    """As the file holds it: centroids ascending, each one used."""
+    values = rounded.codebook[rounded.codes].cpu().numpy() + np.float32(0)  # −0.0 + 0.0 is 0.0
+    codebook, codes = np.unique(values, return_inverse=True)
+    encoded = encode_codes(codes.reshape(-1).astype(np.uint8), bits, coding)
+    return PalettizedTensor(encoded, codebook, shape, rounded.scale.cpu().numpy())
+
+
+class _Activations:
+    """What pictures have become on their way through the reference and through the packed network.
+
+    Args:
+        pictures: Each (1, 3, H, W), RGB in [0, 1].
+        preprocessing: What the network expects.
+    """
+
+    def __init__(self, pictures: Sequence[Tensor], preprocessing: Preprocessing) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.notes: list[str] = []
+        prepare = Preparation(preprocessing, self.device, torch.float32)
+        self._expected = [prepare(picture.to(self.device)) for picture in pictures]
+        self._found = list(self._expected)  # the same tensors, for as long as nothing is lost
+        self._generator = np.random.default_rng(SEED)
+
+    def problem(self, name: str, weight: Tensor, bias: Tensor) -> Problem:
+        """The problem of the convolution that comes next, of these weights (O, K) and biases (O,)."""
+        inputs = weight.shape[1]
+        wanted = POSITIONS * inputs + MORE_POSITIONS
+        samples = sample(self._expected, self._found, weight, bias, wanted, self._generator)
+        there = len(samples.inputs)
+        if there < FEW * inputs:
+            needed = math.ceil(len(self._expected) * FEW * inputs / there)
+            said = f"calibrated on {there} positions; {needed} pictures of this size would give enough"
+            self.notes.append(f"{name}: {said}")
+        return Problem(samples, weight, bias)
+
+    def pass_on(self, reference: tuple[Floats, Floats], packed: tuple[Floats, Floats], pool: bool) -> None:
+        """Take all pictures through a convolution, its relu and, if there is one, the pool behind it."""
+        exact = all(np.array_equal(*pair) for pair in zip(reference, packed, strict=True))
+        for index, (theirs, ours) in enumerate(zip(self._expected, self._found, strict=True)):
+            self._expected[index] = self._through(theirs, *reference, pool)
+            same = exact and ours is theirs
+            self._found[index] = self._expected[index] if same else self._through(ours, *packed, pool)
+
+    def _through(self, x: Tensor, weight: Floats, bias: Floats, pool: bool) -> Tensor:
+        x = conv2d(x, torch.from_numpy(weight).to(x), torch.from_numpy(bias).to(x), padding=1).relu_()
+        return max_pool2d(x, 2) if pool else x

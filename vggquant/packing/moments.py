@@ -1,0 +1,141 @@
+"""What a convolution of the packed network receives and what it should answer, as one least-squares problem.
+
+Samples of both are taken at random positions of pictures. Which codes follow from the problem is left to `rounding`,
+and the order of layers to `calibration`. Notation: N positions, O output channels, K = 9·C inputs of each, X the
+inputs (N × K), Y the reference's outputs before the relu (N × O), W the weights (O × K), b the bias.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, relu
+
+DAMPING = 0.03  # of the mean of H's diagonal: how firmly weights are held where the samples do not tell
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What one convolution receives and should answer.
+
+    Args:
+        inputs: X, the packed network's inputs, (N, K).
+        outputs: Y, the reference's outputs before the relu, (N, O).
+        counts: How much each position counts, (N,).
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    counts: Tensor
+
+
+def sample(
+    expected: Sequence[Tensor],
+    found: Sequence[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    wanted: int,
+    generator: np.random.Generator,
+) -> Samples:
+    """Take positions at random, as many from each picture.
+
+    A picture counts in inverse proportion to the energy of its activations, because errors are relative to it.
+
+    Args:
+        expected: The reference's activations before a 3 × 3 convolution, one picture each, (1, C, H, W).
+        found: The packed network's, likewise.
+        weight: The reference's weights, (O, K).
+        bias: The reference's, (O,).
+        wanted: Positions in all; a picture gives no more than it has.
+        generator: Of the positions.
+    """
+    share = math.ceil(wanted / len(expected))
+    taken = []
+    for theirs, ours in zip(expected, found, strict=True):
+        positions = torch.from_numpy(generator.permutation(theirs[0, 0].numel())[:share]).to(theirs.device)
+        outputs = torch.addmm(bias, _patches(theirs, positions), weight.T)
+        energy = float(relu(outputs).square().mean()) or 1.0
+        taken.append((_patches(ours, positions), outputs, torch.full((len(positions),), 1 / energy).to(outputs)))
+    inputs, outputs, counts = (torch.cat(parts) for parts in zip(*taken, strict=True))
+    return Samples(inputs, outputs, counts / counts.sum())
+
+
+def _patches(picture: Tensor, positions: Tensor) -> Tensor:
+    """The 3 × 3 neighbourhoods of some positions of a picture (1, C, H, W) within zeros, (positions, 9·C)."""
+    width = picture.shape[3]
+    corners = positions // width * (width + 2) + positions % width  # in the padded picture
+    steps = torch.tensor([row * (width + 2) + column for row in range(3) for column in range(3)]).to(corners)
+    padded = pad(picture[0], (1, 1, 1, 1)).flatten(1)
+    patches = padded[:, (corners[:, None] + steps).flatten()].reshape(len(padded), len(positions), 9)
+    return patches.transpose(0, 1).flatten(1)
+
+
+class Problem:
+    """Which weights answer as the reference does, seen behind the relu.
+
+    To minimise Σ ‖relu(W x + b) − relu(y)‖² directly is hard. But for any weights it is bounded by Σ ‖W x + b − t‖²,
+    where t = y if y is positive, and else the answer of these weights, as far as that is negative, since the relu does
+    not care how far. So each round of least squares against such targets lowers it (X. Zhang et al., "Accelerating
+    Very Deep Convolutional Networks", arXiv:1505.06798, section 2.3, likewise let the relu forgive).
+
+    With inputs and targets taken from their means, which the bias restores, the least-squares problem of each output
+    channel is the quadratic w H wᵀ − 2 w cᵀ, with H = E[x xᵀ] + λI and c = E[t x] + λ w⁰, where w⁰ are the reference's
+    weights: where the samples do not tell, weights stay.
+
+    Args:
+        samples: What the convolution receives and should answer.
+        reference: W⁰, (O, K).
+        reference_bias: b⁰, (O,).
+    """
+
+    def __init__(self, samples: Samples, reference: Tensor, reference_bias: Tensor) -> None:
+        self.samples = samples
+        self.reference = reference
+        self.reference_bias = reference_bias
+        self.mean = samples.counts @ samples.inputs
+        root = samples.counts.sqrt()[:, None]
+        self._centred = (samples.inputs - self.mean) * root
+        self.hessian = _gram(self._centred)  # H, up to a factor of 2
+        self.damping = DAMPING * float(self.hessian.diagonal().mean()) or 1.0
+        self.hessian.diagonal().add_(self.damping)
+        self._factor = torch.linalg.cholesky(self.hessian)
+        self._wanted = relu(samples.outputs)
+        self._energy = float((self._wanted.square().sum(1) * samples.counts).sum()) or 1.0
+        self._root = root
+
+    def targets(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """What answers must be near to, for the activations to be near to the reference's: t, (N, O)."""
+        answers = torch.addmm(bias, self.samples.inputs, weight.T)
+        return torch.where(self.samples.outputs > 0, self.samples.outputs, answers.clamp_(max=0))
+
+    def moments(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Moments of targets and inputs, (O, K), with λW⁰ added; and the mean of the targets, (O,)."""
+        mean = self.samples.counts @ targets
+        cross = ((targets - mean) * self._root).T @ self._centred
+        return cross + self.damping * self.reference, mean
+
+    def solve(self, cross: Tensor) -> Tensor:
+        """The weights with which the quadratic is lowest, were they free: C H⁻¹."""
+        return torch.cholesky_solve(cross.T, self._factor).T
+
+    def bias(self, weight: Tensor, mean: Tensor) -> Tensor:
+        """The bias with which answers have the mean of the targets."""
+        return mean - weight @ self.mean
+
+    def error(self, weight: Tensor, bias: Tensor) -> float:
+        """‖relu(W x + b) − relu(y)‖ / ‖relu(y)‖ over the samples."""
+        missed = torch.addmm(bias, self.samples.inputs, weight.T).relu_().sub_(self._wanted)
+        return math.sqrt(float((missed.square().sum(1) * self.samples.counts).sum()) / self._energy)
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """AᵀA; NumPy knows that it is symmetric, which halves the work."""
+    if rows.device.type != "cpu":
+        return rows.T @ rows
+    array = rows.numpy()
+    return torch.from_numpy(array.T @ array)
