@@ -77,5 +77,6 @@ def test_the_bias_restores_the_mean() -> None:
     samples, weight, bias = sampled()
     problem = Problem(samples, weight, bias)
     _, mean = problem.moments(samples.outputs)
-    answers = samples.inputs @ (2 * weight).T + problem.bias(2 * weight, mean)
+    inputs = sampled()[0].inputs  # the others were taken from their means
+    answers = inputs @ (2 * weight).T + problem.bias(2 * weight, mean)
     assert torch.allclose(samples.counts @ answers, samples.counts @ samples.outputs, atol=1e-4)

@@ -22,7 +22,7 @@ from vggquant.codec.palette import PalettizedTensor, dequantize, energies, palet
 from vggquant.errors import located
 from vggquant.files.weights import Floats, Weights
 from vggquant.models.preprocessing import Preparation
-from vggquant.networks.vgg import Preprocessing, require_vgg
+from vggquant.networks.vgg import Convolution, Preprocessing, require_vgg
 from vggquant.packing.moments import Problem, sample
 from vggquant.packing.rounding import Rounded, descend, refit_codebook, refit_scale, round_weights
 from vggquant.packing.widths import Bits, parse_bits
@@ -33,6 +33,7 @@ FEW = 2  # times K; with fewer positions, weights fit these pictures rather than
 ROUNDS = 2  # of targets and codes
 SWEEPS = 2  # over the codes in each
 SEED = 0  # of the positions
+TELLING = 0.02  # of the work, before which nothing is said of the time that is left
 
 
 EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
@@ -96,8 +97,8 @@ def calibrate(
     """
     network = require_vgg(weights.network, "leave out `calibrate`")
     activations = _Activations(pictures, network.preprocessing)
-    work = sum(convolution.size for convolution in network.convolutions)
-    left, started = work, time.monotonic()
+    work = [_work(convolution, widths[convolution.name], pictures) for convolution in network.convolutions]
+    started = time.monotonic()
     palettized, plain, ratios = {}, {}, {}
     for done, convolution in enumerate(network.convolutions, start=1):
         name, bits = convolution.name, widths[convolution.name]
@@ -111,14 +112,24 @@ def calibrate(
         signal, noise = energies(weight, layer.weight)
         if noise:
             ratios[f"{name}.weight"] = round(sqnr_from_energies(signal, noise), 2)
-        left -= convolution.size
         if progress is not None:
-            elapsed = time.monotonic() - started
-            rest = elapsed * left / (work - left)
+            elapsed, share = time.monotonic() - started, sum(work[:done]) / sum(work)
+            left = elapsed * (1 - share) / share if share > TELLING else None
             detail = f"{name}, {bits} bits{layer.detail}"
-            progress(Progress("calibrate", done, len(network.convolutions), elapsed, detail, left=rest))
+            progress(Progress("calibrate", done, len(work), elapsed, detail, left=left, even=False))
     found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
     return Calibrated(found, tuple(activations.notes))
+
+
+def _work(convolution: Convolution, bits: int, pictures: Sequence[Tensor]) -> float:
+    """About how many multiplications a convolution takes, as far as they tell convolutions apart."""
+    inputs, outputs = convolution.size // convolution.out_channels, convolution.out_channels
+    pixels: float = sum(picture[0, 0].numel() for picture in pictures) * 0.25 ** (convolution.block - 1)
+    passing = 2.0 * pixels * inputs * outputs
+    if bits == MAX_BITS:
+        return passing
+    positions = min(pixels, POSITIONS * inputs + MORE_POSITIONS)
+    return passing + positions * inputs * (inputs / 2 + 5 * outputs) + 10 * inputs**2 * outputs
 
 
 def _palettize(name: str, weight: Floats, bias: Floats, bits: int, coding: Coding, activations: _Activations) -> _Layer:

@@ -88,7 +88,7 @@ class Problem:
     weights: where the samples do not tell, weights stay.
 
     Args:
-        samples: What the convolution receives and should answer.
+        samples: What the convolution receives and should answer. Its inputs are taken from their means in place.
         reference: W⁰, (O, K).
         reference_bias: b⁰, (O,).
     """
@@ -98,19 +98,18 @@ class Problem:
         self.reference = reference
         self.reference_bias = reference_bias
         self.mean = samples.counts @ samples.inputs
-        root = samples.counts.sqrt()[:, None]
-        self._centred = (samples.inputs - self.mean) * root
+        self._root = samples.counts.sqrt()[:, None]
+        self._centred = samples.inputs.sub_(self.mean).mul_(self._root)  # in place, because they may take a gigabyte
         self.hessian = _gram(self._centred)  # H, up to a factor of 2
         self.damping = DAMPING * float(self.hessian.diagonal().mean()) or 1.0
         self.hessian.diagonal().add_(self.damping)
         self._factor = torch.linalg.cholesky(self.hessian)
         self._wanted = relu(samples.outputs)
         self._energy = float((self._wanted.square().sum(1) * samples.counts).sum()) or 1.0
-        self._root = root
 
     def targets(self, weight: Tensor, bias: Tensor) -> Tensor:
         """What answers must be near to, for the activations to be near to the reference's: t, (N, O)."""
-        answers = torch.addmm(bias, self.samples.inputs, weight.T)
+        answers = self._answers(weight, bias)
         return torch.where(self.samples.outputs > 0, self.samples.outputs, answers.clamp_(max=0))
 
     def moments(self, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,8 +128,12 @@ class Problem:
 
     def error(self, weight: Tensor, bias: Tensor) -> float:
         """‖relu(W x + b) − relu(y)‖ / ‖relu(y)‖ over the samples."""
-        missed = torch.addmm(bias, self.samples.inputs, weight.T).relu_().sub_(self._wanted)
+        missed = self._answers(weight, bias).relu_().sub_(self._wanted)
         return math.sqrt(float((missed.square().sum(1) * self.samples.counts).sum()) / self._energy)
+
+    def _answers(self, weight: Tensor, bias: Tensor) -> Tensor:
+        """W x + b, (N, O)."""
+        return (self._centred @ weight.T).div_(self._root).add_(bias + weight @ self.mean)
 
 
 def _gram(rows: Tensor) -> Tensor:
