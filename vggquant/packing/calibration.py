@@ -28,15 +28,13 @@ from vggquant.packing.rounding import Rounded, descend, refit_codebook, refit_sc
 from vggquant.packing.widths import Bits, parse_bits
 from vggquant.progress import Progress, ProgressCallback
 
+EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
 POSITIONS, MORE_POSITIONS = 6, 16_384  # sampled for a convolution: so many times its inputs K, and so many more
 FEW = 2  # times K; with fewer positions, weights fit these pictures rather than what pictures have in common
 ROUNDS = 2  # of targets and codes
 SWEEPS = 2  # over the codes in each
 SEED = 0  # of the positions
 TELLING = 0.02  # of the work, before which nothing is said of the time that is left
-
-
-EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
 
 
 def calibrated_widths(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:

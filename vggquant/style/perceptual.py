@@ -184,7 +184,7 @@ class ContentLoss(PerceptualLoss):
     """How far images are from others in content: a `PerceptualLoss` without style.
 
     Args:
-        layers: Its `content_layers`.
+        layers: Where content is compared: names, weights by name, ``johnson`` or ``gatys``, see `PerceptualLoss`.
         network: A packed file, or a module that gives activations by layer name; the embedded VGG-19 if not given.
         reduction: ``mean`` or ``sum`` over the images of a batch, or ``none`` for the loss of each.
         input_range: Which numbers stand for black and white in the images.
@@ -205,7 +205,7 @@ class StyleLoss(PerceptualLoss):
     """How far images are from others in style: a `PerceptualLoss` without content, whose target may have any size.
 
     Args:
-        layers: Its `style_layers`.
+        layers: Where style is compared: names, weights by name, ``johnson`` or ``gatys``, see `PerceptualLoss`.
         network: A packed file, or a module that gives activations by layer name; the embedded VGG-19 if not given.
         reduction: ``mean`` or ``sum`` over the images of a batch, or ``none`` for the loss of each.
         input_range: Which numbers stand for black and white in the images.
