@@ -24,6 +24,7 @@ import torch
 
 from bench.machine import describe, save, touch_memory
 from vggquant import unpack
+from vggquant.files.contents import open_content
 from vggquant.files.disk import read_file
 from vggquant.files.hdf5_files import read_h5
 from vggquant.files.torch_files import read_torch
@@ -39,8 +40,9 @@ print(importers.seconds(importers.READERS[sys.argv[1]], sys.argv[2]))
 
 
 def our_torch(path: Path) -> Arrays:
-    """Read a `.pth` as `pack` does."""
-    return {name: tensor.read() for name, tensor in read_torch(read_file(path)).tensors.items()}
+    """Read a `.pth` as `pack` does, but for the SHA-256 that it takes of what it has read."""
+    with open_content(path) as content:
+        return {name: tensor.read() for name, tensor in read_torch(content).tensors.items()}
 
 
 def their_torch(path: Path) -> Arrays:
