@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import os
@@ -153,11 +154,12 @@ class RegularFile:
 @contextlib.contextmanager
 def open_regular(path: PathLike, most: int | None = None) -> Iterator[RegularFile]:
     """Open a file to be read as `read_file` does, and refuse it if it has changed when it is closed."""
+    reported = functools.partial(_reported, path, "a readable file")
     with contextlib.ExitStack() as stack:
-        with _reported(path, "a readable file"):
+        with reported():
             flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             descriptor = os.open(path, flags)
-            stack.callback(os.close, descriptor)
+            stack.callback(reported()(os.close), descriptor)
             before = os.fstat(descriptor)
             _require_regular(path, before)
             _require_size(path, before.st_size, most)
@@ -165,7 +167,7 @@ def open_regular(path: PathLike, most: int | None = None) -> Iterator[RegularFil
         try:
             yield RegularFile(path, file, before.st_size)
         finally:
-            with _reported(path, "a readable file"):
+            with reported():
                 after = os.fstat(descriptor)
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise _changed(path) from None
