@@ -1,8 +1,9 @@
 """Mutants of torch's files against torch's own reader, for `tests.fuzz`.
 
-Half are changed anywhere; half have only their pickles changed and are zipped up anew, so that what is behind
+Most are changed anywhere; three in ten have only their pickles changed and are zipped up anew, so that what is behind
 archives and checksums is reached. Each must be refused in one line, or hold the very tensors that torch.load finds in
-it with ``weights_only=True``; torch is asked only of what is not refused, some 4 in 100, and not whether it refuses too.
+it with ``weights_only=True``. Torch is asked only of what is not refused, some four in a hundred. What it would have
+read and we refuse, such as negated tensors, is no wrong end.
 """
 
 from __future__ import annotations
