@@ -28,6 +28,7 @@ with atheris.instrument_imports(include=["vggquant"]):
     from tests.mutants import SEEDS
     from vggquant.errors import VggQuantError
     from vggquant.files import container, sources
+    from vggquant.files.contents import Content
     from vggquant.files.convolutions import read_layout
     from vggquant.files.layouts import write_layout
     from vggquant.networks.vgg import ARCHITECTURES
@@ -61,7 +62,7 @@ class Anything(str):
 def try_import(data: bytes) -> None:
     """Other programs' weights."""
     try:
-        file = sources._read_weightfile(np.frombuffer(data, np.uint8))
+        file = sources._read_weightfile(Content(np.frombuffer(data, np.uint8)))
         read_layout(file.tensors, architecture=VGG11, upto="relu1_1")
     except VggQuantError as error:
         if not str(error).isprintable():

@@ -22,6 +22,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
+        ("contents",),
         ("safetensors", "weights", "torch_archives", "torch_pickles"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),

@@ -8,7 +8,7 @@ import re
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from tests.conftest import Floats
 from tests.files.conftest import UPTO, reads_as
 from tests.hostile.cases import Canary
 from vggquant.errors import SourceError
-from vggquant.files.disk import read_file
+from vggquant.files.contents import open_content
+from vggquant.files.disk import Readable
 from vggquant.files.sources import read_source
+from vggquant.files.tensors import SourceTensor
 from vggquant.files.torch_files import read_torch, write_torch
 
 State = dict[str, torch.Tensor]
@@ -31,6 +33,11 @@ State = dict[str, torch.Tensor]
 def saved(content: object, path: Path) -> Path:
     torch.save(content, path)
     return path
+
+
+def tensors_of(source: Readable) -> Mapping[str, SourceTensor]:
+    with open_content(source) as content:
+        return read_torch(content).tensors
 
 
 @pytest.mark.parametrize("ending", [".pth", ".pt"])
@@ -50,7 +57,7 @@ def test_every_form_is_read(ending: str, state: State, arrays: dict[str, Floats]
 def test_the_stride_of_a_side_of_one_may_be_any_number(tmp_path: Path) -> None:
     odd = torch.arange(6.0).as_strided((1, 3), (2**62, 2))
     torch.save({"features.0.bias": odd}, tmp_path / "x.pth")
-    (tensor,) = read_torch(read_file(tmp_path / "x.pth")).tensors.values()
+    (tensor,) = tensors_of(tmp_path / "x.pth").values()
     assert tensor.read().tolist() == [[0, 2, 4]]
 
 
@@ -59,13 +66,13 @@ def test_the_last_value_of_a_name_counts(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1), "b": torch.ones(1), "c": None}, path, **older)
     path.write_bytes(path.read_bytes().replace(b"X\1\0\0\0c", b"X\1\0\0\0a"))
     assert torch.load(path)["a"] is None
-    assert list(read_torch(read_file(path)).tensors) == ["b"]
+    assert list(tensors_of(path)) == ["b"]
 
 
 @pytest.mark.parametrize("names", [("model", "state_dict"), ("state_dict", "net")])
 def test_state_dicts_that_are_wrapped_twice(names: tuple[str, str], state: State, tmp_path: Path) -> None:
     torch.save({names[0]: {names[1]: state}}, tmp_path / "x.pth")
-    assert list(read_torch(read_file(tmp_path / "x.pth")).tensors) == list(state)
+    assert list(tensors_of(tmp_path / "x.pth")) == list(state)
 
 
 def module_of(state: State) -> torch.nn.Module:
@@ -87,7 +94,7 @@ def test_views_of_one_storage_are_read(tmp_path: Path) -> None:
     content = {"a": both[4:10], "b": both.reshape(4, 6).T, "c": both[5], "d": both[:0], "e": both[:1].expand(5)}
     for archived in (True, False):
         torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=archived)
-        found = read_torch(read_file(tmp_path / "x.pth")).tensors
+        found = tensors_of(tmp_path / "x.pth")
         for name, tensor in content.items():
             assert found[name].shape == tuple(tensor.shape)
             assert np.array_equal(found[name].read(), tensor.numpy())
@@ -108,7 +115,7 @@ def test_python_2_files_are_read() -> None:
     elements = np.arange(3, dtype="<f4")
     data = magic + b"\x80\x02M\xe9\x03." + system + content + keys + struct.pack("<q", 3) + elements.tobytes()
     assert torch.equal(torch.load(io.BytesIO(data), weights_only=True)["bias"], torch.arange(3.0))
-    found = read_torch(np.frombuffer(data, np.uint8)).tensors
+    found = tensors_of(data)
     assert np.array_equal(found["bias"].read(), elements)
 
 
@@ -233,6 +240,36 @@ def test_members_that_share_bytes_are_refused(tmp_path: Path) -> None:
         read_source(tmp_path / "x.pth")
 
 
+def widened(folder: Path, change: Callable[[bytearray], None]) -> Path:
+    """A file of one tensor whose members' sizes are in zip64 fields; changed from where a member begins."""
+    torch.save({"a": torch.arange(3.0)}, folder / "plain")
+    path = folder / "x.pth"
+    with zipfile.ZipFile(folder / "plain") as plain, zipfile.ZipFile(path, "w") as archive:
+        for name in plain.namelist():
+            with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as member:
+                member.write(plain.read(name))
+    data = bytearray(path.read_bytes())
+    assert data[18:26] == b"\xff" * 8  # both sizes of the first member
+    change(data)
+    path.write_bytes(data)
+    return path
+
+
+def test_sizes_of_64_bits_are_read(tmp_path: Path) -> None:
+    assert tensors_of(widened(tmp_path, lambda data: None))["a"].read().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("place", [14, 30 + len("plain/data.pkl") + 4, 30 + len("plain/data.pkl") + 12])
+def test_sizes_of_64_bits_are_compared_with_the_directory(place: int, tmp_path: Path) -> None:
+    """What is changed is the checksum, the size and the size when packed."""
+
+    def change(data: bytearray) -> None:
+        data[place] ^= 1
+
+    with pytest.raises(SourceError, match=r"sizes before plain/data\.pkl other than in the directory"):
+        tensors_of(widened(tmp_path, change))
+
+
 # ---- the older form
 
 
@@ -248,7 +285,7 @@ def older(tmp_path: Path, change: Callable[[bytes], bytes]) -> Path:
 
 
 def test_storages_come_in_any_order(tmp_path: Path) -> None:
-    found = read_torch(read_file(older(tmp_path, lambda data: data))).tensors
+    found = tensors_of(older(tmp_path, lambda data: data))
     assert [found[name].read().tolist() for name in "ab"] == [[0, 1], [1, 1]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -78,13 +77,13 @@ def test_upto_neither_reads_nor_checks_what_is_deeper(tmp_path: Path, monkeypatc
     assert list(shallow.palettized) == ["conv1_1.weight", "conv1_2.weight", "conv2_1.weight"]
     assert list(shallow.plain) == ["conv1_1.bias", "conv1_2.bias", "conv2_1.bias"]
     filled: list[int] = []
-    original = disk._fill
+    original = disk.RegularFile.fill
 
-    def fill(file: io.FileIO, part: disk.Bytes) -> bool:
+    def fill(file: disk.RegularFile, begin: int, part: disk.Bytes) -> None:
         filled.append(part.size)
-        return original(file, part)
+        original(file, begin, part)
 
-    monkeypatch.setattr(disk, "_fill", fill)
+    monkeypatch.setattr(disk.RegularFile, "fill", fill)
     read(path, upto="relu2_1")
     assert sum(filled) < 200_000
     data[sum(filled) - 1] ^= 1  # the last byte that was read

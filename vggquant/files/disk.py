@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import os
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -91,7 +93,8 @@ def read_file(source: Readable, needed: Callable[[Bytes], int] | None = None, *,
         OptionError: `source` is nothing that can be read, or a file that was opened as text.
     """
     if isinstance(source, (str, os.PathLike)):
-        return _read_path(source, needed, most)
+        with open_regular(source, most) as regular:
+            return regular.whole(needed)
     if isinstance(source, (bytes, bytearray, memoryview)):
         view = memoryview(source)
         _require_size(name_of(source), view.nbytes)
@@ -120,25 +123,58 @@ def name_of(source: Readable) -> PathLike:
     return name if isinstance(name, str) else "file object"
 
 
-def _read_path(path: PathLike, needed: Callable[[Bytes], int] | None, most: int | None) -> Bytes:
-    """As `read_file`, of a path."""
-    with _reported(path, "a readable file"):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        try:
+class RegularFile:
+    """A regular file that is open to be read, from any thread. Made by `open_regular`."""
+
+    def __init__(self, path: PathLike, file: io.FileIO, size: int) -> None:
+        self.size = size
+        self._path = path
+        self._file = file
+        self._lock = threading.Lock()
+
+    def fill(self, begin: int, part: Bytes) -> None:
+        """Read what the file holds from a place on, as much as there is room for."""
+        view = part.data
+        with self._lock, _reported(self._path, "a readable file"):
+            self._file.seek(begin)
+            while len(view) and (count := self._file.readinto(view)):
+                view = view[count:]
+        if len(view):
+            raise _changed(self._path)
+
+    def whole(self, needed: Callable[[Bytes], int] | None = None) -> Bytes:
+        """All of the file, or what is needed of it, see `read_file`."""
+        data = np.empty(self.size, np.uint8)
+        self.fill(0, data[:HEAD_BYTES])
+        end = data.size if needed is None else needed(data)
+        self.fill(HEAD_BYTES, data[HEAD_BYTES:end])
+        return data
+
+
+@contextlib.contextmanager
+def open_regular(path: PathLike, most: int | None = None) -> Iterator[RegularFile]:
+    """Open a file to be read as `read_file` does, and refuse it if it has changed when it is closed."""
+    reported = functools.partial(_reported, path, "a readable file")
+    with contextlib.ExitStack() as stack:
+        with reported():
+            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            descriptor = os.open(path, flags)
+            stack.callback(reported()(os.close), descriptor)
             before = os.fstat(descriptor)
             _require_regular(path, before)
             _require_size(path, before.st_size, most)
-            data = np.empty(before.st_size, np.uint8)
-            with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                complete = _fill(file, data[:HEAD_BYTES])
-                end = data.size if needed is None or not complete else needed(data)
-                complete = complete and _fill(file, data[HEAD_BYTES:end])
-            after = os.fstat(descriptor)
+            file = stack.enter_context(open(descriptor, "rb", buffering=0, closefd=False))
+        try:
+            yield RegularFile(path, file, before.st_size)
         finally:
-            os.close(descriptor)
-    if not complete or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise StorageError("a file that holds still", "one that changed while being read", "try again", path=path)
-    return data
+            with reported():
+                after = os.fstat(descriptor)
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise _changed(path) from None
+
+
+def _changed(path: PathLike) -> StorageError:
+    return StorageError("a file that holds still", "one that changed while being read", "try again", path=path)
 
 
 def _read_open(file: OpenFile) -> Bytes:
@@ -162,14 +198,6 @@ def _require_size(path: PathLike, size: int, most: int | None = None) -> None:
     most = MAX_FILE_BYTES if most is None else most
     if size > most:
         raise StorageError(f"at most {most} bytes", size, "save its convolutions alone", path=path)
-
-
-def _fill(file: io.FileIO, part: Bytes) -> bool:
-    """Fill a part of a file's bytes; false if the file ended early."""
-    view = part.data
-    while len(view) and (count := file.readinto(view)):
-        view = view[count:]
-    return not len(view)
 
 
 def check_output(path: PathLike, *, force: bool, sources: Iterable[PathLike] = ()) -> None:

@@ -18,15 +18,16 @@ from typing import overload
 
 from vggquant.errors import NetworkError, OptionError, SourceError, located, require_one_of
 from vggquant.files.container import KEY, from_bytes
+from vggquant.files.contents import Content, open_content
 from vggquant.files.convolutions import LayoutReading, read_layout, read_network
-from vggquant.files.disk import Bytes, PathLike, Readable, name_of, read_file, sha256
+from vggquant.files.disk import Bytes, PathLike, Readable, name_of, sha256
 from vggquant.files.hdf5_files import is_h5, read_h5
 from vggquant.files.known_files import PUBLISHED, PublishedFile
 from vggquant.files.layouts import LAYOUTS, Layout
 from vggquant.files.safetensors import check_header, parse_json
 from vggquant.files.state_dicts import Module, StateDict, checksum, name_of_state, read_state_dict
 from vggquant.files.tensors import WeightFile, read_safetensors
-from vggquant.files.torch_files import is_torch, read_torch
+from vggquant.files.torch_files import START_BYTES, is_torch, read_torch
 from vggquant.files.weights import Provenance, Weights
 from vggquant.networks.families import network_from_record, record_of
 from vggquant.networks.network import Network, weight_specs
@@ -145,12 +146,12 @@ def read_source(
         if isinstance(found, (Mapping, Module)):
             file = read_state_dict(found)
             return _from_vgg(file, checksum(file.tensors), asked)
-        data = read_file(found, check_start)
-        file = _read_weightfile(data)
-        digest = sha256(data)
+        with open_content(found) as content:
+            file = _read_weightfile(content)
+        digest = sha256(*content.pieces)
         if KEY in file.metadata:
-            return _from_packed(from_bytes(data), digest, asked)
-        del data
+            return _from_packed(from_bytes(content.pieces[0]), digest, asked)
+        del content
         if _RECORD in file.metadata:
             return _from_network(file, digest, asked)
         return _from_vgg(file, digest, asked)
@@ -177,11 +178,12 @@ def describe(weights: Weights) -> dict[str, str]:
     return metadata
 
 
-def _read_weightfile(data: Bytes) -> WeightFile:
+def _read_weightfile(content: Content) -> WeightFile:
     """Recognise a file by its first bytes, and read its names and shapes."""
-    if is_h5(data):
-        return read_h5(data)
-    return read_torch(data) if is_torch(data) else read_safetensors(data)
+    if is_torch(content.part(0, START_BYTES)):
+        return read_torch(content)
+    data = content.whole(check_start)
+    return read_h5(data) if is_h5(data) else read_safetensors(data)
 
 
 def _from_packed(packed: Weights, digest: str, asked: Asked) -> Source:

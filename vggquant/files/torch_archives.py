@@ -7,14 +7,13 @@ is refused, since Python's reader and torch's might see different members in it.
 
 from __future__ import annotations
 
-import os
+import itertools
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vggquant.files.contents import Content
 from vggquant.files.disk import Bytes
-from vggquant.threads import map_in_threads
 
 MAX_MEMBERS = 10_000  # torch writes one for each storage, and a handful besides
 
@@ -23,9 +22,12 @@ _END64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR64 = struct.Struct("<4sIQI")
 _ENTRY = struct.Struct("<4s6H3I5H2I")  # of the directory
 _LOCAL = struct.Struct("<4s5H3I2H")  # before each member
+_DESCRIPTORS = ("<4s3I", "<4sI2Q")  # behind a member, in either form
+_END_BYTES = _END64.size + _LOCATOR64.size + _END.size
 _DESCRIPTOR, _UTF8 = 0x0008, 0x0800  # flags: sizes come behind the member, and names are UTF-8
 _FOLDER = 0x10  # among the attributes
 _IN_ZIP64 = 0xFFFFFFFF  # stands for a number that is in the entry's extra field
+_NOT_IN_A_ROW = "members that overlap or have gaps between them"
 
 
 @dataclass(frozen=True)
@@ -39,53 +41,58 @@ class _Entry:
     flags: int
 
 
-def read_archive(data: Bytes) -> dict[str, Bytes]:
+def read_archive(content: Content) -> dict[str, Bytes]:
     """Read the members of an archive by their names without the folder that torch puts all of them in.
 
     Args:
-        data: The whole file. Members are views of it.
+        content: The file. Members are views of its pieces, of which each is a member with what is before and behind
+            it; the last is the directory.
 
     Raises:
         ValueError: It is not as torch writes archives, or a member is damaged.
     """
-    count, begin, end = _directory(data)
-    entries = _entries(data[begin:end].tobytes(), count)
-    members: dict[str, Bytes] = {}
-    place = 0
-    for entry in sorted(entries, key=lambda entry: entry.offset):
-        if entry.offset != place:
-            raise ValueError("members that overlap or have gaps between them")
-        members[entry.name], place = _member(data, entry, begin)
-    if place != begin:
-        raise ValueError("a gap before the directory")
-    _check_sums(entries, members)
-    folders = {name.partition("/")[0] for name in members}
+    end = content.part(max(0, content.size - _END_BYTES), content.size).tobytes()
+    count, begin, directory_end = _directory(end, content.size)
+    tail = content.part(begin, content.size).tobytes()
+    entries = sorted(_entries(tail[: directory_end - begin], count), key=lambda entry: entry.offset)
+    begins = [*(entry.offset for entry in entries), begin]
+    if begins[0] or any(begin >= following for begin, following in itertools.pairwise(begins)):
+        raise ValueError(_NOT_IN_A_ROW)
+    folders = {entry.name.partition("/")[0] for entry in entries}
     if len(folders) != 1:
         raise ValueError(f"{len(folders)} folders where torch has one")
-    return {name.partition("/")[2]: member for name, member in members.items()}
+
+    def use(number: int, piece: Bytes) -> Bytes:
+        if number < len(entries):
+            return _member(piece, entries[number])
+        if piece.tobytes() != tail or not (tail.endswith(end) or end.endswith(tail)):
+            raise ValueError("a directory that changes")
+        return piece
+
+    members = content.in_pieces(begins, use)[:-1]
+    return {entry.name.partition("/")[2]: member for entry, member in zip(entries, members, strict=True)}
 
 
-def _directory(data: Bytes) -> tuple[int, int, int]:
-    """How many entries the directory has, and where it begins and ends."""
-    at = data.size - _END.size
+def _directory(end: bytes, size: int) -> tuple[int, int, int]:
+    """How many entries the directory has, and where it begins and ends, by the last bytes of a file of some size."""
+    at = size - _END.size
     if at < 0:
         raise ValueError("a file too short for an archive")
-    mark, disk, first_disk, here, count, size, begin, comment = _END.unpack(data[at:].tobytes())
+    mark, disk, first_disk, here, count, length, begin, comment = _END.unpack(end[-_END.size :])
     if mark != b"PK\5\6" or disk or first_disk or here != count or comment:
         raise ValueError("an archive that does not end as torch's do")
-    at64 = at - _LOCATOR64.size - _END64.size
-    if at64 >= 0 and data[at - _LOCATOR64.size : at].tobytes().startswith(b"PK\6\7"):
-        _, disk, place, disks = _LOCATOR64.unpack(data[at - _LOCATOR64.size : at].tobytes())
-        mark, rest, _, _, disk64, first_disk, here64, count64, size64, begin64 = _END64.unpack(
-            data[at64 : at64 + _END64.size].tobytes()
-        )
-        if mark != b"PK\6\6" or place != at64 or disk or disks > 1 or disk64 or first_disk or rest != _END64.size - 12:
+    wide, locator = end[: _END64.size], end[_END64.size : -_END.size]
+    if len(end) == _END_BYTES and locator.startswith(b"PK\6\7"):
+        _, disk, place, disks = _LOCATOR64.unpack(locator)
+        mark, rest, _, _, disk64, first_disk, here64, count64, length64, begin64 = _END64.unpack(wide)
+        at -= _LOCATOR64.size + _END64.size
+        if mark != b"PK\6\6" or place != at or disk or disks > 1 or disk64 or first_disk or rest != _END64.size - 12:
             raise ValueError("an archive with two directories")
-        shortened = (min(count64, 0xFFFF), min(size64, _IN_ZIP64), min(begin64, _IN_ZIP64))
-        if here64 != count64 or (count, size, begin) != shortened:
+        shortened = (min(count64, 0xFFFF), min(length64, _IN_ZIP64), min(begin64, _IN_ZIP64))
+        if here64 != count64 or (count, length, begin) != shortened:
             raise ValueError("an archive with two directories")
-        count, size, begin, at = count64, size64, begin64, at64
-    if begin + size != at:
+        count, length, begin = count64, length64, begin64
+    if begin + length != at:
         raise ValueError("an archive with two directories")
     if not 0 < count <= MAX_MEMBERS:
         raise ValueError(f"{count} members")
@@ -144,35 +151,28 @@ def _widened(extra: bytes, *numbers: int) -> tuple[int, ...]:
     return found
 
 
-def _member(data: Bytes, entry: _Entry, end: int) -> tuple[Bytes, int]:
-    """A member, and where what follows it begins."""
-    if entry.offset + _LOCAL.size > end:
-        raise ValueError("a member beyond the file")
-    local = data[entry.offset : entry.offset + _LOCAL.size].tobytes()
-    mark, _, flags, method, _, _, crc32, packed, size, name_size, extra_size = _LOCAL.unpack(local)
-    begin = entry.offset + _LOCAL.size
-    name = data[begin : begin + name_size].tobytes()
-    begin += name_size + extra_size
+def _member(piece: Bytes, entry: _Entry) -> Bytes:
+    """A member, from a piece that holds the header before it and the sizes behind it, where it has them, as well."""
+    header = piece[: _LOCAL.size + 2 * 0xFFFF].tobytes()  # names and extra fields are no longer
+    if len(header) < _LOCAL.size:
+        raise ValueError(_NOT_IN_A_ROW)
+    mark, _, flags, method, _, _, crc32, packed, size, name_size, extra_size = _LOCAL.unpack_from(header)
+    begin = _LOCAL.size + name_size + extra_size
+    name, extra = header[_LOCAL.size : begin - extra_size], header[begin - extra_size : begin]
     if mark != b"PK\3\4" or method or flags != entry.flags or name != entry.name.encode():
         raise ValueError(f"a header before {entry.name} other than in the directory")
-    described = (entry.crc32, entry.size, entry.size)
-    if not flags & _DESCRIPTOR and (crc32, packed, size) != described and _IN_ZIP64 not in (packed, size):
-        raise ValueError(f"sizes before {entry.name} other than in the directory")
-    if begin + entry.size > end:
-        raise ValueError("a member beyond the file")
-    place = begin + entry.size
-    if flags & _DESCRIPTOR:
-        for form in ("<4s3I", "<4sI2Q"):
-            described_at = data[place : place + struct.calcsize(form)].tobytes()
-            if described_at == struct.pack(form, b"PK\7\x08", *(min(part, _IN_ZIP64) for part in described)):
-                return data[begin : begin + entry.size], place + len(described_at)
+    end = begin + entry.size
+    if end > piece.size:
+        raise ValueError(_NOT_IN_A_ROW)
+    sizes = (entry.size, entry.size)
+    if not flags & _DESCRIPTOR:
+        if (crc32, *_widened(extra, size, packed)) != (entry.crc32, *sizes):
+            raise ValueError(f"sizes before {entry.name} other than in the directory")
+        if end < piece.size:
+            raise ValueError(_NOT_IN_A_ROW)
+    elif piece[end:].tobytes() not in [struct.pack(form, b"PK\7\x08", entry.crc32, *sizes) for form in _DESCRIPTORS]:
         raise ValueError(f"sizes behind {entry.name} other than in the directory")
-    return data[begin : begin + entry.size], place
-
-
-def _check_sums(entries: list[_Entry], members: Mapping[str, Bytes]) -> None:
-    """Refuse members that are not as they were written; torch itself does not look."""
-    sums = map_in_threads(lambda entry: zlib.crc32(members[entry.name].data), entries, os.cpu_count() or 1)
-    for entry, found in zip(entries, sums, strict=True):
-        if found != entry.crc32:
-            raise ValueError(f"a damaged member {entry.name}")
+    member = piece[begin:end]
+    if zlib.crc32(member.data) != entry.crc32:  # torch itself does not look
+        raise ValueError(f"a damaged member {entry.name}")
+    return member

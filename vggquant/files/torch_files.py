@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from vggquant.errors import SourceError
+from vggquant.files.contents import Content
 from vggquant.files.disk import Bytes, Chunk
 from vggquant.files.tensors import WRAPPERS, Array, SourceTensor, WeightFile, numbers
 from vggquant.files.torch_archives import read_archive
 from vggquant.files.torch_pickles import PickledDict, Storage, StoredTensor, read_pickle
 
+START_BYTES = 9
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # protocol 2 and up, with which torch's older files begin
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the older form
@@ -25,13 +27,13 @@ _SAVE = "save it anew with torch.save(model.state_dict(), …), or as safetensor
 
 
 def is_torch(data: Bytes) -> bool:
-    """Whether a file begins as torch's files do."""
-    start = data[:9].tobytes()
+    """Whether a file begins as torch's files do; looks at no more than `START_BYTES`."""
+    start = data[:START_BYTES].tobytes()
     # a safetensors file may begin with any byte, the lowest of its header's length
     return start.startswith(_ZIP) or (start.startswith(_PICKLE) and start[8:] != b"{")
 
 
-def read_torch(data: Bytes) -> WeightFile:
+def read_torch(content: Content) -> WeightFile:
     """Read a `torch.save` file of a state dict, bare or within a dict, without importing torch.
 
     Both forms are read: the archive that torch has written since 1.6, and the row of pickles from before.
@@ -40,13 +42,14 @@ def read_torch(data: Bytes) -> WeightFile:
         SourceError: The file is damaged, or holds more than plain tensors and what goes with them.
     """
     try:
-        content, parts = _read_archived(data) if data[:4].tobytes() == _ZIP else _read_older(data)
+        archived = content.part(0, len(_ZIP)).tobytes() == _ZIP
+        state, parts = _read_archived(content) if archived else _read_older(content.whole())
     except (ValueError, OverflowError) as error:
         raise SourceError("a torch state dict of plain tensors", str(error), f"get it again, or {_SAVE}") from None
-    if type(content) is not PickledDict:
-        raise SourceError("a torch state dict", f"a {type(content).__name__}", _SAVE)
+    if type(state) is not PickledDict:
+        raise SourceError("a torch state dict", f"a {type(state).__name__}", _SAVE)
     tensors = {}
-    for name, tensor in _unwrapped(content).pairs:
+    for name, tensor in _unwrapped(state).pairs:
         if type(tensor) is StoredTensor:
             if type(name) is not str:
                 raise SourceError("names", f"a {type(name).__name__}", _SAVE)
@@ -57,31 +60,32 @@ def read_torch(data: Bytes) -> WeightFile:
     return WeightFile(tensors)
 
 
-def _unwrapped(content: PickledDict) -> PickledDict:
+def _unwrapped(state: PickledDict) -> PickledDict:
     """The state dict in a checkpoint, however often it is wrapped."""
-    seen = {id(content)}
+    seen = {id(state)}
     while True:
-        wrapped = [content.get(name) for name in WRAPPERS]
+        wrapped = [state.get(name) for name in WRAPPERS]
         inner = next((inner for inner in wrapped if type(inner) is PickledDict and id(inner) not in seen), None)
         if inner is None:
-            return content
-        content = inner
-        seen.add(id(content))
+            return state
+        state = inner
+        seen.add(id(state))
 
 
-def _read_archived(data: Bytes) -> tuple[Any, dict[str, Bytes]]:
-    """The content of an archive, and the bytes of its storages by key."""
-    members = read_archive(data)
+def _read_archived(content: Content) -> tuple[Any, dict[str, Bytes]]:
+    """What an archive holds, and the bytes of its storages by key."""
+    members = read_archive(content)
+    nothing = np.empty(0, np.uint8)
     if "data.pkl" not in members or "constants.pkl" in members:
         got = "a TorchScript archive" if "constants.pkl" in members else "an archive of something else"
         raise SourceError("a torch state dict", got, _SAVE)
-    _require_little_endian(members.get("byteorder", data[:0]).tobytes() in (b"", b"little"))
+    _require_little_endian(members.get("byteorder", nothing).tobytes() in (b"", b"little"))
     pickle = read_pickle(members["data.pkl"])
     if pickle.length != members["data.pkl"].size:
         raise ValueError("a pickle with something behind it")
     parts = {}
     for key, storage in pickle.storages.items():
-        part = members.get(f"data/{key}", data[:0])
+        part = members.get(f"data/{key}", nothing)
         if part.size != storage.count * _itemsize(storage):
             raise ValueError(f"a storage {key} of another size than its tensors say")
         parts[key] = part
