@@ -22,7 +22,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
-        ("safetensors", "weights", "torch_archives", "torch_pickles"),
+        ("safetensors", "weights", "torch_archives", "torch_pickles", "hdf5_plain"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),
         ("container", "layouts", "preparing"),
