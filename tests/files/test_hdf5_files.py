@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import pytest
 
 from tests.conftest import GOLDEN, Floats
 from tests.files.conftest import UPTO, reads_as
+from tests.hostile import test_keras_sources
 from vggquant.errors import SourceError
 from vggquant.files.hdf5_files import read_here
 from vggquant.files.sources import read_source
@@ -102,6 +107,31 @@ def test_damaged_data_are_refused(arrays: dict[str, Floats], tmp_path: Path) -> 
     path.write_bytes(raw)
     with pytest.raises(SourceError, match=r"block1_conv1/kernel: expected readable data"):
         read_source(path, arch="vgg11", upto=UPTO)
+
+
+def test_floats_of_a_form_that_no_machine_has(arrays: dict[str, Floats], tmp_path: Path) -> None:
+    """The exponent of these is biased by one more, which h5py allows for."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_ebias(128)
+
+    def change(file: Any) -> None:
+        weight = file[KERNEL][()]
+        del file[KERNEL]
+        space = h5py.h5s.create_simple(weight.shape)
+        h5py.h5d.create(file["block1_conv1/block1_conv1"].id, b"kernel:0", kind, space)
+        file[KERNEL][...] = weight
+
+    assert reads_as(with_more(tmp_path / "x.h5", arrays, change), arrays)
+
+
+def test_ctrl_c_while_the_library_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = test_keras_sources.CASES.made["117 a text whose length makes the library loop"](tmp_path)
+    monkeypatch.setattr("vggquant.files.hdf5_files._SECONDS", 60.0)
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        read_source(str(made[1]))
+    assert time.monotonic() - began < 20
 
 
 def soft_link(file: Any) -> None:

@@ -126,7 +126,7 @@ def read_here(data: IO[bytes]) -> Answer:
         file = h5py.File(data, "r")
         _walk(h5py, file, "", found, set())
         weights = {name: item for name, item in found.items() if _is_weight(name, item.shape, item.dtype.str)}
-        offsets = {name: item.id.get_offset() for name, item in weights.items()}  # of what lies there as it is
+        offsets = {name: _place(h5py, item) for name, item in weights.items()}
         places = {name: (place, weights[name].dtype.str) for name, place in offsets.items() if place is not None}
         limit_anew(_limits(size, sum(item.nbytes for name, item in weights.items() if name not in places)))
         loaded = {name: _loaded(item) for name, item in weights.items() if name not in places}
@@ -140,6 +140,13 @@ def read_here(data: IO[bytes]) -> Answer:
     arrays = {name: elements for name, elements in loaded.items() if not isinstance(elements, str)}
     unread = {name: reason for name, reason in loaded.items() if isinstance(reason, str)}
     return Answer({"tensors": tensors, "places": places, "unread": unread, "metadata": metadata}, arrays)
+
+
+def _place(h5py: Any, item: Any) -> int | None:
+    """Where the elements of a data set lie in the file as they are, if they do."""
+    as_they_are = item.id.get_type().equal(h5py.h5t.py_create(item.dtype))
+    place: int | None = item.id.get_offset() if as_they_are else None
+    return place
 
 
 def _loaded(item: Any) -> Array | str:
