@@ -34,7 +34,7 @@ _MAX_OBJECTS = 4096
 _CONVOLUTION = re.compile(r"block[1-5]_conv[1-4]/(kernel|bias)")
 _MAX_ELEMENTS = 512 * 512 * 9  # of a VGG's largest weight
 _MEMORY = 3 * 2**25  # bytes that a reading may take, besides the file and twice the weights
-_SECONDS, _BYTES_A_SECOND = 1.5, 40e6  # that a reading may take, and per byte of the file
+_SECONDS, _BYTES_A_SECOND = 1.2, 40e6  # that a reading may take, and per byte of the file
 _MOST_BYTES = 160_000_000  # of a VGG-19's weights in float64; what a file holds beyond them is not read
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own, each of which a file may use once
 
