@@ -10,6 +10,7 @@ import functools
 import io
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from typing import IO, Any
 
@@ -36,7 +37,8 @@ _MAX_ELEMENTS = 512 * 512 * 9  # of a VGG's largest weight
 _MEMORY = 3 * 2**25  # bytes that a reading may take, besides the file and twice the weights
 _SECONDS, _BYTES_A_SECOND = 1.2, 40e6  # that a reading may take, and per byte of the file
 _MOST_BYTES = 160_000_000  # of a VGG-19's weights in float64; what a file holds beyond them is not read
-_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own, each of which a file may use once
+_DEFLATE, _SHUFFLE, _FLETCHER = 1, 2, 3  # HDF5's own filters, each of which a file may use once
+_CHECKSUM, _MOST_OVERHEAD = 4, 1024  # bytes that fletcher32 adds; more than a filter may add to few
 
 
 def is_h5(data: Bytes) -> bool:
@@ -129,7 +131,7 @@ def read_here(data: IO[bytes]) -> Answer:
         offsets = {name: _place(h5py, item) for name, item in weights.items()}
         places = {name: (place, weights[name].dtype.str) for name, place in offsets.items() if place is not None}
         limit_anew(_limits(size, sum(item.nbytes for name, item in weights.items() if name not in places)))
-        loaded = {name: _loaded(item) for name, item in weights.items() if name not in places}
+        loaded = {name: _loaded(item, data) for name, item in weights.items() if name not in places}
         texts = [key for key in METADATA if key in file.attrs and file.attrs.get_id(key).shape == ()]
         metadata = {key: str(file.attrs[key]) for key in texts}
     except (SourceError, MemoryError):
@@ -149,13 +151,47 @@ def _place(h5py: Any, item: Any) -> int | None:
     return place
 
 
-def _loaded(item: Any) -> Array | str:
+def _loaded(item: Any, data: IO[bytes]) -> Array | str:
     """The elements of a data set, or why there are none: the reading fails only if they are needed."""
     try:
+        _require_whole_chunks(item, data)
         elements: Array = item[()]
-    except OSError as error:
+    except (OSError, zlib.error) as error:
         return str(error)
     return elements
+
+
+def _require_whole_chunks(item: Any, data: IO[bytes]) -> None:
+    """Refuse chunks of another size than they should have.
+
+    HDF5 does not look at that: what lacks, it takes from memory as it happens to be, and what is too much, it writes
+    over the memory behind.
+    """
+    if item.chunks is None:
+        return
+    size = math.prod(item.chunks) * item.id.get_type().get_size()
+    filters = list(enumerate(_filters(item)))
+    for index in range(item.id.get_num_chunks()):
+        chunk = item.id.get_chunk_info(index)
+        if chunk.size > 2 * size + _MOST_OVERHEAD:
+            raise OSError(f"a chunk of {chunk.size} bytes for {size}")
+        data.seek(chunk.byte_offset)
+        stored = data.read(chunk.size)
+        for number, kind in reversed(filters):
+            if chunk.filter_mask >> number & 1:
+                continue
+            if kind == _DEFLATE:
+                stored = zlib.decompressobj().decompress(stored, size + _CHECKSUM + 1)
+            elif kind == _FLETCHER:
+                stored = stored[:-_CHECKSUM]
+        if len(stored) != size:
+            raise OSError(f"a chunk of {len(stored)} bytes instead of {size}")
+
+
+def _filters(item: Any) -> list[int]:
+    """The filters of a data set, in the order in which they are applied when it is written."""
+    settings = item.id.get_create_plist()
+    return [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
 
 
 def _walk(h5py: Any, group: Any, prefix: str, found: dict[str, Any], seen: set[int]) -> None:
@@ -195,12 +231,11 @@ def _role(path: str) -> str:
 
 def _check_chunks(item: Any, path: str) -> None:
     """Refuse chunks that are larger than the whole, and filters other than HDF5's own."""
-    settings = item.id.get_create_plist()
-    filters = [settings.get_filter(index)[0] for index in range(settings.get_nfilters())]
+    filters = _filters(item)
     larger = item.chunks is not None and any(
         chunk > max(side, 1) for chunk, side in zip(item.chunks, item.shape, strict=True)
     )
-    if larger or len(set(filters)) < len(filters) or not set(filters) <= _FILTERS:
+    if larger or len(set(filters)) < len(filters) or not set(filters) <= {_DEFLATE, _SHUFFLE, _FLETCHER}:
         raise SourceError("plainly stored data", "odd chunks or filters", "save the weights afresh", tensor=path)
 
 

@@ -128,7 +128,7 @@ class _Reader:
         """Paths and messages of all arrays in a group."""
         _require(place not in self.groups and path.count("/") < _DEEPEST)
         self.groups.add(place)
-        parts = _by_kind(self.messages(place), {_GROUP, _ATTRIBUTE, _TIME})
+        parts = _by_kind(self.messages(place), {_GROUP}, {_ATTRIBUTE, _TIME})
         before = ""
         for name, child in self.entries(parts[_GROUP]):
             _require(name > before and "/" not in name and name != ".")
@@ -168,8 +168,7 @@ class _Reader:
 
     def array(self, messages: list[tuple[int, int, int]]) -> PlainArray:
         """What describes an array, understood."""
-        parts = _by_kind(messages, {_SPACE, _TYPE, _LAYOUT, _OLD_FILL, _FILL, _TIME, _ATTRIBUTE})
-        _require({_SPACE, _TYPE, _LAYOUT} <= parts.keys())
+        parts = _by_kind(messages, {_SPACE, _TYPE, _LAYOUT}, {_OLD_FILL, _FILL, _TIME, _ATTRIBUTE})
         version, rank, flags = self.numbers("<BBB", parts[_SPACE])
         _require(version == 1 and rank <= _DEEPEST and flags in (0, 1))
         shape = self.numbers(f"<{rank}Q", parts[_SPACE] + 8)
@@ -185,14 +184,12 @@ class _Reader:
         seen = set()
         for _, place, size in (message for message in self.messages(group) if message[0] == _ATTRIBUTE):
             version, *sizes = self.numbers("<BxHHH", place)
-            begin = place + 8
+            _require(version in (1, 3))
+            begin = place + (8 if version == 1 else 9)
+            name, _, _ = self.piece(begin, sizes[0]).partition(b"\0")
+            _require(len(name) == sizes[0] - 1 and name not in seen)
             if version == 1:
                 sizes = [-(-size // 8) * 8 for size in sizes]
-            else:
-                _require(version == 3)
-                begin += 1
-            name, ended, _ = self.piece(begin, sizes[0]).partition(b"\0")
-            _require(bool(ended) and name not in seen)
             seen.add(name)
             if name.decode() in wanted:
                 kind, space = self.piece(begin + sizes[0], sizes[1]), self.piece(begin + sum(sizes[:2]), sizes[2])
@@ -216,11 +213,11 @@ class _Reader:
         raise _NotPlainError
 
 
-def _by_kind(messages: list[tuple[int, int, int]], known: set[int]) -> dict[int, int]:
-    """Places of messages by their kind, of which there is one each, but for attributes."""
+def _by_kind(messages: list[tuple[int, int, int]], needed: set[int], others: set[int]) -> dict[int, int]:
+    """Places of messages by their kind, of which there is at most one each, but for attributes."""
     found = {kind: place for kind, place, _ in messages}
     kinds = [kind for kind, _, _ in messages if kind != _ATTRIBUTE]
-    _require(found.keys() <= known and len(set(kinds)) == len(kinds))
+    _require(needed <= found.keys() <= needed | others and len(set(kinds)) == len(kinds))
     return found
 
 
