@@ -1,11 +1,11 @@
 """How long do foreign files take to read beside their own libraries? `python -m bench.importers`, about a minute.
 
-VGG-19 in float32, 80 MB, is read from a `.pth` beside torch.load, and from an `.h5` beside h5py; that all read the same
-numbers is checked first. Readers run in turn for several rounds, in one process. Timed is a whole reading, file and
-elements included; of a `.pth` we check the archive's checksums meanwhile, which torch.load leaves unread. Not timed is
-the SHA-256 that `pack` takes of what it has read, and that no library takes. First readings of new processes are timed
-as well, after their imports: memory is touched for the first time there, and an HDF5 file waits for a child process to
-start.
+VGG-19 in float32, 80 MB, is read from a `.pth` beside torch.load, and from an `.h5` beside h5py: one of plain form, as
+Keras writes it, and one of the newest form, which a child process reads. That all read the same numbers is checked
+first. Readers run in turn for several rounds, in one process. Timed is a whole reading, file and elements included; of
+a `.pth` we check the archive's checksums meanwhile, which torch.load leaves unread. Not timed is the SHA-256 that `pack`
+takes of what it has read, and that no library takes. First readings of new processes are timed as well, after their
+imports: memory is touched for the first time there, and the `.h5` of the newest form waits for the child to start.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def their_torch(path: Path) -> Arrays:
 
 
 def our_h5(path: Path) -> Arrays:
-    """Read an `.h5` as `pack` does, by a child process that is there already."""
+    """Read an `.h5` as `pack` does."""
     return {name: tensor.read() for name, tensor in read_h5(read_file(path)).tensors.items()}
 
 
@@ -72,8 +72,18 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     "torch.load": their_torch,
     "h5": our_h5,
     "h5py": their_h5,
+    "h5 by a child": our_h5,
+    "h5py, newest form": their_h5,
 }
-PAIRS = (("pth", "torch.load"), ("h5", "h5py"))
+PAIRS = (("pth", "torch.load"), ("h5", "h5py"), ("h5 by a child", "h5py, newest form"))
+
+
+def write_newest(arrays: Arrays, path: Path) -> None:
+    """Write an `.h5` of the newest form, under the names that `unpack` gives."""
+    with h5py.File(path, "w", libver="latest") as file:
+        for name, array in arrays.items():
+            layer, _, part = name.partition("/")
+            file[f"{layer}/{layer}_{'W_1:0' if part == 'kernel' else 'b_1:0'}"] = array
 
 
 def seconds(reader: Callable[[Path], Arrays], path: Path) -> float:
@@ -117,12 +127,14 @@ def main() -> None:
     touch_memory()
     result: dict[str, Any] = {**describe("h5py"), "rounds": ROUNDS}
     with tempfile.TemporaryDirectory() as folder:
-        pth, h5 = Path(folder) / "vgg19.pth", Path(folder) / "vgg19.h5"
+        pth, h5, newest = (Path(folder) / name for name in ("vgg19.pth", "vgg19.h5", "newest.h5"))
         unpack("vgg19", pth)
         unpack("vgg19", h5)
         require_equal(our_torch(pth), their_torch(pth))
-        require_equal(our_h5(h5), their_h5(h5))
-        files = {"pth": pth, "torch.load": pth, "h5": h5, "h5py": h5}
+        write_newest(their_h5(h5), newest)
+        for path in (h5, newest):
+            require_equal(our_h5(path), their_h5(path))
+        files = dict(zip(READERS, (pth, pth, h5, h5, newest, newest), strict=True))
         for when, times in (("warm", measure(files)), ("first", measure_fresh(files))):
             medians = {name: statistics.median(values) for name, values in times.items()}
             result[when] = {

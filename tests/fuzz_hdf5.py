@@ -1,7 +1,8 @@
 """Mutants of Keras' HDF5 files, read through the wall, for `tests.fuzz`.
 
-Each must be refused in one line, or read, in as much time and memory as the limits of the child process allow; this
-process must neither hang nor grow. Nearly all of a file is structure here: weights are left out or small.
+Each must be refused in one line, or read as h5py itself reads it, in as much time and memory as the limits of the child
+process allow; this process must neither hang nor grow. Nearly all of a file is structure here: weights are left out or
+small.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import h5py
 import numpy as np
 
 from tests.fuzz import WrongEndError
-from vggquant.errors import VggQuantError
-from vggquant.files.hdf5_files import read_h5
-from vggquant.files.tensors import SourceTensor
+from vggquant.errors import SourceError, VggQuantError
+from vggquant.files.hdf5_files import METADATA, read_h5
+from vggquant.files.hdf5_plain import read_plain
+from vggquant.files.tensors import Array, WeightFile
+from vggquant.isolation.messages import Answer, Limits
+from vggquant.isolation.parent import OverrunError, read_isolated
 
 try:
     import resource
@@ -84,31 +88,67 @@ def judge(data: bytes, _: str) -> str:
     """How a mutant ended.
 
     Raises:
-        WrongEndError: Not in one line, too late, or with too much memory taken here.
+        WrongEndError: Not in one line, too late, with too much memory taken here, or as other numbers or texts than
+            h5py reads.
     """
     began, before = time.perf_counter(), _peak()
     try:
         file = read_h5(np.frombuffer(data, np.uint8))
-        end = "read" if all(map(_is_readable, file.tensors.values())) else "refused"
+        arrays = _arrays(file)
+        end = "refused" if arrays is None else "read"
     except VggQuantError as error:
         if len(str(error)) > 5000 or not str(error).isprintable():
             raise WrongEndError(f"a message of several lines: {error!r}") from error
-        end = "ended" if "one that " in str(error) else "refused"
+        arrays, end = None, "ended" if "one that " in str(error) else "refused"
     except BaseException as error:
         raise WrongEndError(f"{type(error).__name__}: {error}") from error
     if time.perf_counter() - began > SLOWEST:
         raise WrongEndError(f"{time.perf_counter() - began:.1f} s")
     if _peak() - before > LARGEST:
         raise WrongEndError(f"{_peak() - before} bytes")
-    return end
+    return end if arrays is None else _compared(data, file, arrays)
 
 
-def _is_readable(tensor: SourceTensor) -> bool:
+def _arrays(file: WeightFile) -> dict[str, Array] | None:
+    """What a file holds, or nothing if any of it cannot be read: `convolutions` refuses the file for it."""
     try:
-        tensor.read()
-    except ValueError:  # `convolutions` refuses the file for it
-        return False
-    return True
+        return {name: tensor.read() for name, tensor in file.tensors.items()}
+    except ValueError:
+        return None
+
+
+def _compared(data: bytes, file: WeightFile, arrays: dict[str, Array]) -> str:
+    """Compare what was read with what h5py reads of it, by path; a mutant may be such that h5py reads nothing."""
+    plain = read_plain(np.frombuffer(data, np.uint8), METADATA, "optimizer_weights") is not None
+    manner = "read plainly" if plain else "read"
+    try:
+        answer = read_isolated(f"{__name__}:as_h5py_reads", data, {}, Limits(2**27, 1.5))
+    except (VggQuantError, OverrunError):
+        return f"{manner}, not by h5py"
+    theirs = {(array.shape, array.dtype.str, array.tobytes()) for array in answer.arrays.values()}
+    ours = {(array.shape, array.dtype.str, array.tobytes()) for array in arrays.values()}
+    if ours != theirs:
+        raise WrongEndError("other numbers than h5py reads")
+    if dict(file.metadata) != answer.values["texts"]:
+        raise WrongEndError("other texts than h5py reads")
+    return manner
+
+
+def as_h5py_reads(data: bytes) -> Answer:
+    """All arrays by path, and the texts that are asked for."""
+    arrays: dict[str, Array] = {}
+
+    def visit(path: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays[path] = item[()]
+
+    try:
+        with h5py.File(io.BytesIO(data)) as file:
+            file.visititems(visit)
+            texts = {key: str(file.attrs[key]) for key in METADATA if key in file.attrs and file.attrs[key] is not None}
+    except Exception as error:
+        raise SourceError("a file that h5py reads", f"{error}", "none") from None
+    return Answer({"texts": texts}, arrays)
 
 
 def _peak() -> int:

@@ -73,6 +73,14 @@ def hands_back_too_much(data: bytes) -> Answer:
     return Answer({}, {"large": np.zeros(10**7, np.uint8)})
 
 
+def hands_back_integers(data: bytes) -> Answer:
+    return Answer({}, {"whole": np.zeros(3, np.int64)})
+
+
+def talks(data: bytes) -> Answer:
+    return Answer({"text": "é" * 2**20})  # six bytes each in JSON
+
+
 def prints(data: bytes) -> Answer:
     print("a line of a library's own")
     os.write(1, b"another")

@@ -23,7 +23,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "files": (
         ("disk", "known_files", "scratch"),
         ("contents",),
-        ("safetensors", "weights", "torch_archives", "torch_pickles"),
+        ("safetensors", "weights", "torch_archives", "torch_pickles", "hdf5_plain"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),
         ("container", "layouts", "preparing"),

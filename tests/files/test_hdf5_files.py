@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+import threading
+import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ import pytest
 
 from tests.conftest import GOLDEN, Floats
 from tests.files.conftest import UPTO, reads_as
+from tests.hostile import test_keras_sources
 from vggquant.errors import SourceError
 from vggquant.files.hdf5_files import read_here
 from vggquant.files.sources import read_source
@@ -102,6 +108,62 @@ def test_damaged_data_are_refused(arrays: dict[str, Floats], tmp_path: Path) -> 
     path.write_bytes(raw)
     with pytest.raises(SourceError, match=r"block1_conv1/kernel: expected readable data"):
         read_source(path, arch="vgg11", upto=UPTO)
+
+
+@pytest.mark.parametrize("compression", ["gzip", None])
+@pytest.mark.parametrize("size", [100, 8000])
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_chunks_of_another_size_than_they_should_have(
+    compression: str | None, size: int, skipped: int, arrays: dict[str, Floats], tmp_path: Path
+) -> None:
+    """HDF5 would fill what lacks with memory as it happens to be."""
+
+    def change(file: Any) -> None:
+        del file[KERNEL]
+        shape = (3, 3, 3, 64)  # 6,912 bytes
+        data = file.create_dataset(KERNEL, shape, "f4", chunks=shape, compression=compression)
+        stored = zlib.compress(bytes(size)) if compression and not skipped else bytes(size)
+        data.id.write_direct_chunk((0, 0, 0, 0), stored, filter_mask=skipped if compression else 0)
+
+    path = with_more(tmp_path / "x.h5", arrays, change)
+    with pytest.raises(SourceError, match=r"expected readable data, got a chunk of .* bytes (instead of|for) 6912"):
+        read_source(path, arch="vgg11", upto=UPTO)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"shuffle": True, "compression": 9}])
+@pytest.mark.parametrize("fletcher32", [False, True])
+def test_chunks_are_read(options: dict[str, Any], fletcher32: bool, arrays: dict[str, Floats], tmp_path: Path) -> None:
+    def change(file: Any) -> None:
+        weight = file[KERNEL][()]
+        del file[KERNEL]
+        file.create_dataset(KERNEL, data=weight, chunks=(2, 3, 3, 50), fletcher32=fletcher32, **options)
+
+    assert reads_as(with_more(tmp_path / "x.h5", arrays, change), arrays)
+
+
+def test_floats_of_a_form_that_no_machine_has(arrays: dict[str, Floats], tmp_path: Path) -> None:
+    """The exponent of these is biased by one more, which h5py allows for."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_ebias(128)
+
+    def change(file: Any) -> None:
+        weight = file[KERNEL][()]
+        del file[KERNEL]
+        space = h5py.h5s.create_simple(weight.shape)
+        h5py.h5d.create(file["block1_conv1/block1_conv1"].id, b"kernel:0", kind, space)
+        file[KERNEL][...] = weight
+
+    assert reads_as(with_more(tmp_path / "x.h5", arrays, change), arrays)
+
+
+def test_ctrl_c_while_the_library_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = test_keras_sources.CASES.made["117 a text whose length makes the library loop"](tmp_path)
+    monkeypatch.setattr("vggquant.files.hdf5_files._SECONDS", 60.0)
+    threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        read_source(str(made[1]))
+    assert time.monotonic() - began < 20
 
 
 def soft_link(file: Any) -> None:

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
+from PIL import Image
 
 from tests.hostile import (
     test_codes,
@@ -67,6 +70,37 @@ for path in sys.argv[1:]:
         raise SystemExit(f"{path}: {grown} bytes, {min(times)} s")
 """
 
+# Reads each file, and prints the seconds of processor time and the bytes that this process and its child took at most.
+MEASURED = """
+import resource, sys, time
+from vggquant.errors import VggQuantError
+from vggquant.isolation.parent import _child
+if sys.argv[1] == "weights":
+    from vggquant.files.sources import read_source as read
+else:
+    from vggquant.pictures.files import read_picture as read
+
+began = time.process_time()
+for path in sys.argv[2:]:
+    try:
+        read(path)
+    except VggQuantError:
+        pass
+_child().close()
+child = resource.getrusage(resource.RUSAGE_CHILDREN)
+line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.process_time() - began + child.ru_utime + child.ru_stime, 1024 * (int(line.split()[1]) + child.ru_maxrss))
+"""
+KERNEL = test_keras_sources.KERNEL
+
+
+def measured(kind: str, *paths: str | Path) -> tuple[float, float]:
+    """Seconds and bytes that a new process and its child need for files."""
+    command = [sys.executable, "-c", MEASURED, kind, *map(str, paths)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, size = map(float, found.stdout.split())
+    return seconds, size
+
 
 def small_files(folder: Path) -> list[str]:
     """The sources of cases that are refused, if they are no larger than 4 KB."""
@@ -92,6 +126,53 @@ def test_pictures_cost_seconds_at_most(name: str, tmp_path: Path) -> None:
     with contextlib.suppress(PictureError):
         read_picture(str(command[1]), most=10**6)
     assert time.perf_counter() - began < 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")
+def test_pictures_cost_as_much_memory_as_sound_ones(tmp_path: Path) -> None:
+    paths = []
+    for number, made in enumerate(test_pictures.CASES.made.values()):
+        (tmp_path / str(number)).mkdir()
+        command, _ = made(tmp_path / str(number))
+        paths.append(str(command[1]))
+    Image.new("RGB", (1000, 1000), "olive").save(tmp_path / "sound.jpg")
+    _, sound = measured("pictures", tmp_path / "sound.jpg")
+    _, hostile = measured("pictures", *paths)
+    assert hostile < 4 * sound
+
+
+def with_a_text(file: Any) -> None:
+    file.attrs["attribution"] = "somebody"
+
+
+def deflated(file: Any) -> None:
+    kernel = file[KERNEL][()]
+    del file[KERNEL]
+    file.create_dataset(KERNEL, data=kernel, compression="gzip")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")
+@pytest.mark.parametrize(("number", "change"), [(117, with_a_text), (118, deflated), (119, with_a_text)])
+def test_h5_files_cost_two_seconds_and_as_much_memory_as_sound_ones(
+    number: int, change: Callable[[Any], object], tmp_path: Path
+) -> None:
+    made = test_keras_sources.CASES.made
+    (name,) = (name for name in made if number_of(name) == number)
+    command, _ = made[name](tmp_path)
+    seconds, size = measured("weights", str(command[1]))
+    command = test_keras_sources.keras(tmp_path, change)
+    _, sound = measured("weights", str(command[1]))
+    assert seconds < 2
+    assert size < 4 * sound
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits")
+def test_h5_files_of_moderate_size_cost_two_seconds(tmp_path: Path) -> None:
+    command, _ = test_keras_sources.CASES.made["117 a text whose length makes the library loop"](tmp_path)
+    with open(str(command[1]), "ab") as file:
+        file.write(bytes(10_000_000))
+    seconds, _ = measured("weights", str(command[1]))
+    assert 1 < seconds < 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's count of memory")

@@ -47,6 +47,12 @@ def expanding(file: Any) -> None:
     file.create_dataset(KERNEL, size, "f4", maxshape=(None,) * 4, chunks=(3, 3, 3, 2**16), compression="gzip")
 
 
+def short(file: Any) -> None:
+    del file[KERNEL]
+    data = file.create_dataset(KERNEL, (3, 3, 3, 64), "f4", chunks=(3, 3, 3, 64))
+    data.id.write_direct_chunk((0, 0, 0, 0), bytes(100))  # HDF5 would fill the rest with uninitialised memory
+
+
 def virtual(file: Any) -> None:
     layout = h5py.VirtualLayout((3, 3, 3, 64), "f4")
     layout[:] = h5py.VirtualSource("/etc/passwd", "x", (3, 3, 3, 64))
@@ -70,6 +76,7 @@ keras_case(76, "h5 that expands", "odd chunks", expanding)
 keras_case(76, "h5 of a type alone", "something else", lambda file: file.__setitem__("t", np.dtype("f4")))
 keras_case(76, "h5 of nothing", "something else", lambda file: file.__setitem__("n", h5py.Empty("f4")))
 keras_case(76, "h5 external data set", "external|virtual", external)
+keras_case(76, "h5 of a short chunk", "a chunk of", short)
 keras_case(76, "h5 virtual data set", "external|virtual", virtual)
 keras_case(77, "h5 that claims a huge shape", "shape", huge)
 
@@ -81,7 +88,7 @@ def a_text_whose_length_makes_the_library_loop(folder: Path) -> Prepared:
     first = data.index(b"GCOL") + 16  # the first object of the heap that holds texts: number, uses and length
     data[first + 8 : first + 16] = struct.pack("<Q", 2**64 - 16)
     (folder / "x.h5").write_bytes(data)
-    return command, "one that takes far longer"
+    return command, "one that takes too long to read"
 
 
 @CASES.case(118)
@@ -90,10 +97,11 @@ def a_chunk_that_inflates_to_gigabytes(folder: Path) -> Prepared:
         del file[KERNEL]
         data = file.create_dataset(KERNEL, (3, 3, 3, 64), "f4", chunks=(3, 3, 3, 64), compression="gzip")
         packer = zlib.compressobj(9)
-        packed = b"".join(packer.compress(bytes(2**24)) for _ in range(96)) + packer.flush()
+        first, next_one = (packer.compress(bytes(2**24)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+        packed = first + 95 * next_one + packer.flush()
         data.id.write_direct_chunk((0, 0, 0, 0), packed)
 
-    return keras(folder, bomb), "readable data|far more memory|far longer"
+    return keras(folder, bomb), "readable data|too much memory|too long"
 
 
 @CASES.case(119)

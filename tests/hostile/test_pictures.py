@@ -82,7 +82,7 @@ picture(132, "a profile too large for a PNG", "a colour profile", lambda: encode
 picture(132, "too large in a TIFF", "a colour profile", lambda: encoded(GRADIENT, "TIFF", icc_profile=PROFILE), ".tif")
 picture(133, "text without end", "bytes of text", lambda: png(chunk(b"tEXt", b"a\0" + b"x" * MAX_TEXT)))
 picture(133, "text that inflates", "too large", lambda: png(chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**7)))))
-picture(135, "a TIFF that inflates for ever", "far longer", lambda: tiff_bomb(40_000), ".tif")
+picture(135, "a TIFF that inflates for ever", "too long", lambda: tiff_bomb(40_000), ".tif")
 
 
 def tiff_deflated() -> bytes:

@@ -41,7 +41,7 @@ def test_a_child_gives_what_this_process_would(tmp_path: Path) -> None:
         assert (found.stored, found.animated) == (here.values["stored"], here.values["animated"])
 
 
-@pytest.mark.parametrize("got", ["one that takes far longer", "one that the library crashes on (exit -11)"])
+@pytest.mark.parametrize("got", ["one that takes too long to read", "one that crashes its reader (exit -11)"])
 def test_what_goes_wrong_is_one_line(got: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def overrun(*_: Any) -> None:
         raise OverrunError(got)

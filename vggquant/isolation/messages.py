@@ -57,11 +57,12 @@ def read(pipe: IO[bytes], limit: int) -> Any:
     """Receive what `write` sent.
 
     Raises:
-        EOFError: The other side is gone, or sends more than `limit` bytes.
+        EOFError: The other side is gone.
+        ValueError: It sends more than `limit` bytes, or no JSON.
     """
     (size,) = _LENGTH.unpack(exactly(pipe, _LENGTH.size).data)
     if size > limit:
-        raise EOFError
+        raise ValueError(size)
     return json.loads(bytes(exactly(pipe, size)))
 
 

@@ -38,8 +38,12 @@ _PIPE = 2**20  # bytes that a pipe to a child holds
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vggquant.isolation.child import serve; serve()"
 
 
+_TOO_LARGE = "one that takes too much memory"
+_STRANGE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)  # what answers of no known form lead to
+
+
 class OverrunError(Exception):
-    """A reader crashed, or took more time or memory than it may; ``str()`` says which."""
+    """A reader crashed, or took more time or memory than it may, or answered nonsense; ``str()`` says which."""
 
 
 def read_isolated(
@@ -92,9 +96,12 @@ class _Child:
                         process.stdin.write(view[:0] if lazily else view)
                         process.stdin.flush()
                         return _received(process, view, limits)
-                    except (OSError, EOFError, KeyError, TypeError, ValueError):
+                    except (OSError, EOFError):
                         self.close()
                         raise OverrunError(_reason(process, overdue())) from None
+                    except _STRANGE:
+                        self.close()
+                        raise OverrunError("one that makes its reader answer nonsense") from None
             except VggQuantError:
                 raise
             except BaseException:
@@ -175,10 +182,10 @@ def _reason(process: subprocess.Popen[bytes], overdue: bool) -> str:
     """Why a child died."""
     code = process.returncode
     if overdue or -code in (getattr(signal, "SIGPROF", 0), getattr(signal, "SIGXCPU", 0)):
-        return "one that takes far longer"
+        return "one that takes too long to read"
     if code == NO_MEMORY:
-        return "one that takes far more memory"
-    return f"one that the library crashes on (exit {code})"
+        return _TOO_LARGE
+    return f"one that crashes its reader (exit {code})"
 
 
 def _received(process: subprocess.Popen[bytes], data: memoryview, limits: Limits) -> Answer:
@@ -203,6 +210,6 @@ def _received(process: subprocess.Popen[bytes], data: memoryview, limits: Limits
         size = np.dtype(kind).itemsize * math.prod(shape)
         left -= size
         if left < 0:
-            raise ValueError(size)
+            raise OverrunError(_TOO_LARGE)
         arrays[name] = exactly(pipe, size).view(kind).reshape(shape)
     return Answer(message["values"], arrays)
