@@ -3,9 +3,9 @@
 VGG-19 in float32, 80 MB, is read from a `.pth` beside torch.load, and from an `.h5` beside h5py: one of plain form, as
 Keras writes it, and one of the newest form, which a child process reads. That all read the same numbers is checked
 first. Readers run in turn for several rounds, in one process. Timed is a whole reading, file and elements included; of
-a `.pth` we check the archive's checksums meanwhile, which torch.load leaves unread. Not timed is the SHA-256 that `pack`
-takes of what it has read, and that no library takes. First readings of new processes are timed as well, after their
-imports: memory is touched for the first time there, and the `.h5` of the newest form waits for the child to start.
+a `.pth` we check the archive's checksums meanwhile, which torch.load leaves unread. Not timed is the SHA-256 that
+`pack` takes of what it has read, and that no library takes. First readings of new processes are timed as well, after
+their imports: memory is touched for the first time there, and the `.h5` of the newest form waits until the child is up.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ from vggquant.isolation.messages import Answer, Limits
 
 def sound(data: bytes, **arguments: Any) -> Answer:
     numbers = np.frombuffer(data, np.uint8)
-    return Answer({"pid": os.getpid(), **arguments}, {"reversed": numbers[::-1], "halves": (numbers / 2).astype(">f4")})
+    halves = (numbers / 2).astype(">f4")
+    return Answer(
+        {"pid": os.getpid(), **arguments}, {"reversed": numbers[::-1], "halves": halves, "sum": np.array(halves.sum())}
+    )
 
 
 def looks(file: IO[bytes]) -> Answer:

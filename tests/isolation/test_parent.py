@@ -37,6 +37,7 @@ def test_values_and_arrays_come_back_and_the_child_is_kept() -> None:
     assert first.arrays["reversed"].tobytes() == b"54321"
     assert np.array_equal(first.arrays["halves"], np.frombuffer(b"12345", np.uint8) / 2)
     assert first.arrays["halves"].dtype == np.dtype(">f4")
+    assert first.arrays["sum"].shape == ()
     assert second.arrays["reversed"].size == 0
 
 

@@ -56,6 +56,7 @@ Readable = PathLike | bytes | bytearray | memoryview | OpenFile | Resource
 HEAD_BYTES = 2**16  # longer than the header of a packed file
 MAX_FILE_BYTES = 5 * 2**28  # a full VGG-19 with its classifier in float64 takes 1.15 GB
 _PREFIX, _SUFFIX = ".vggquant-", ".tmp"  # of the names of temporary files
+_LINE = 64  # bytes of the processor's cache that go together
 _PIECE = 2**20  # bytes asked of an open file at once
 _STALE = 60.0  # seconds after which a temporary file may be one that a killed writer left behind
 
@@ -144,7 +145,9 @@ class RegularFile:
 
     def whole(self, needed: Callable[[Bytes], int] | None = None) -> Bytes:
         """All of the file, or what is needed of it, see `read_file`."""
-        data = np.empty(self.size, np.uint8)
+        room = np.empty(self.size + _LINE, np.uint8)  # the system copies thrice as fast to a line's beginning
+        begin = -room.ctypes.data % _LINE
+        data = room[begin : begin + self.size]
         self.fill(0, data[:HEAD_BYTES])
         end = data.size if needed is None else needed(data)
         self.fill(HEAD_BYTES, data[HEAD_BYTES:end])

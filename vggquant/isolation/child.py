@@ -105,7 +105,7 @@ def _answer(request: Mapping[str, Any], data: bytes | _Remote, pipe: IO[bytes]) 
         function = function_of(request["reader"])
         with _limited(Limits(request["memory"], request["seconds"])):
             found = function(data, **request["arguments"])
-            arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
+            arrays = {name: np.asarray(array, order="C") for name, array in found.arrays.items()}
     except VggQuantError as error:
         fields = {"expected": error.expected, "got": str(error.got), "cure": error.cure, "tensor": error.tensor}
         write(pipe, {"error": type(error).__name__, "fields": fields})
