@@ -116,3 +116,14 @@ def test_tensors_keep_only_their_own_pieces(tmp_path: Path) -> None:
     while isinstance(base.base, np.ndarray):
         base = base.base
     assert base.nbytes < 10_000
+
+
+def test_ctrl_c_remains_ctrl_c_though_the_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(DATA)
+
+    def use(*_: object) -> None:
+        touch(tmp_path / "x")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), open_content(tmp_path / "x") as content:
+        content.in_pieces([0], use)

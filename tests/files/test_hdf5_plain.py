@@ -128,3 +128,40 @@ def test_a_file_cut_anywhere_is_not_plain(tmp_path: Path) -> None:
     data = read_file(tmp_path / "x.h5")
     assert plainly(tmp_path / "x.h5") is not None
     assert not any(read_plain(data[:size], METADATA, "") for size in range(0, data.size, 3))
+
+
+def with_texts(path: Path) -> bytearray:
+    """A file of two texts, in one heap."""
+    with h5py.File(path, "w") as file:
+        file["block1_conv1/kernel"] = np.ones((3, 3), "f4")
+        file.attrs["attribution"], file.attrs["changes"] = "somebody", "trifling"
+    return bytearray(path.read_bytes())
+
+
+def test_texts_as_long_as_those_of_packed_files_are_read(tmp_path: Path) -> None:
+    for size, plain in ((2**20, True), (2**20 + 1, False)):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["block1_conv1/kernel"] = np.ones((3, 3), "f4")
+            file.attrs["attribution"] = "x" * size
+        assert (plainly(tmp_path / "x.h5") is not None) is plain
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_heaps_that_can_be_read_in_two_ways_are_left_to_the_library(number: int, tmp_path: Path) -> None:
+    data = with_texts(tmp_path / "x.h5")
+    assert plainly(tmp_path / "x.h5") is not None
+    second = data.index(b"GCOL") + 16 + 24  # behind the heap's beginning and its first text
+    assert data[second : second + 2] == b"\2\0"
+    data[second] = number  # of the first text again, or of what is free
+    assert read_plain(np.frombuffer(data, np.uint8), ("attribution",), "") is None
+
+
+def test_attributes_without_a_value_are_left_to_the_library(tmp_path: Path) -> None:
+    data = with_texts(tmp_path / "x.h5")
+    name = data.index(b"attribution\0")
+    space = name + 16 + -(-data[name - 4] // 8) * 8  # behind the name and the type
+    assert data[space : space + 4] == b"\1\0\0\0"
+    data[space : space + 4] = b"\2\0\0\2"
+    with h5py.File(io.BytesIO(data)) as file:
+        assert file.attrs.get_id("attribution").shape is None
+    assert read_plain(np.frombuffer(data, np.uint8), ("attribution",), "") is None

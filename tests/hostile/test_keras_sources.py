@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import random_arrays
 from tests.hostile.cases import UPTO, VGG11, Cases, Prepared
+from vggquant.files.hdf5_files import METADATA
 from vggquant.files.layouts import write_layout
 
 CASES = Cases()
@@ -102,6 +103,26 @@ def a_chunk_that_inflates_to_gigabytes(folder: Path) -> Prepared:
         data.id.write_direct_chunk((0, 0, 0, 0), packed)
 
     return keras(folder, bomb), "readable data|too much memory|too long"
+
+
+@CASES.case(118)
+def attributes_that_are_all_one_large_text(folder: Path) -> Prepared:
+    def large(file: Any) -> None:
+        for name in METADATA:
+            file.attrs[name] = "x" * 2**24 + "\U0001f600" if name == "changes" else "y"  # in Python 4 bytes each
+
+    command = keras(folder, large)
+    data = bytearray((folder / "x.h5").read_bytes())
+    heaps = [struct.pack("<Q", found.start()) for found in re.finditer(b"GCOL", data)]
+    begins = {}  # of the length, the heap and the number of each text
+    for name in METADATA:
+        place = data.index(name.encode() + b"\0")
+        begins[name] = min(found for heap in heaps if (found := data.find(heap, place)) >= 0) - 4
+    text = data[begins["changes"] :][:16]
+    for begin in begins.values():
+        data[begin : begin + 16] = text
+    (folder / "x.h5").write_bytes(data)
+    return command, "readable data|too much memory|memory allocation failed"
 
 
 @CASES.case(119)

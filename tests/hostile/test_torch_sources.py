@@ -210,6 +210,14 @@ def a_directory_in_another_place(folder: Path) -> Prepared:
 
 
 @CASES.case(114)
+def a_directory_of_the_whole_file(folder: Path) -> Prepared:
+    size = 2**23
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, size - 4, 4, 0)
+    (folder / "x.pth").write_bytes(b"PK\3\4" + bytes(size - 4) + end)
+    return packing(folder / "x.pth"), f"a directory of {size - 4} bytes"
+
+
+@CASES.case(114)
 def a_member_that_is_a_folder(folder: Path) -> Prepared:
     torch.save(tensors(), folder / "x.pth")
     data = bytearray((folder / "x.pth").read_bytes())

@@ -60,11 +60,8 @@ _LINE = 64  # bytes of the processor's cache that go together
 _PIECE = 2**20  # bytes asked of an open file at once
 _STALE = 60.0  # seconds after which a temporary file may be one that a killed writer left behind
 
-_MORE_SPACE = "free space or choose another disk"
 _CURES: Mapping[int | None, str] = {
-    errno.ENOSPC: _MORE_SPACE,
-    errno.EDQUOT: _MORE_SPACE,
-    errno.EFBIG: _MORE_SPACE,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space or choose another disk"),
     errno.EROFS: "choose a disk that can be written to",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "close other files or raise the limit of open files",
@@ -160,20 +157,22 @@ def open_regular(path: PathLike, most: int | None = None) -> Iterator[RegularFil
     reported = functools.partial(_reported, path, "a readable file")
     with contextlib.ExitStack() as stack:
         with reported():
-            flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(path, flags)
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
             stack.callback(reported()(os.close), descriptor)
             before = os.fstat(descriptor)
             _require_regular(path, before)
             _require_size(path, before.st_size, most)
             file = stack.enter_context(open(descriptor, "rb", buffering=0, closefd=False))
+        failure = None
         try:
             yield RegularFile(path, file, before.st_size)
-        finally:
-            with reported():
-                after = os.fstat(descriptor)
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise _changed(path) from None
+        except Exception as error:  # of which a change may be the cause; Ctrl-C remains what it is
+            failure = error
+        after = reported()(os.fstat)(descriptor)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise _changed(path)
+        if failure is not None:
+            raise failure
 
 
 def _changed(path: PathLike) -> StorageError:
@@ -300,10 +299,9 @@ def _read_back(temporary: Path, path: PathLike, reader: Callable[[Bytes], object
     try:
         reader(data)
     except VggQuantError as error:
+        expected = f"{error.expected} to be read back"
         cure = "check the disk and the memory of this machine, and try again"
-        raise StorageError(
-            f"{error.expected} to be read back", error.got, cure, path=path, tensor=error.tensor
-        ) from None
+        raise StorageError(expected, error.got, cure, path=path, tensor=error.tensor) from None
 
 
 def _lock(file: io.FileIO) -> bool:

@@ -27,6 +27,7 @@ _TYPES = {
 KINDS = frozenset(_TYPES.values())  # element types, with the order of their bytes
 _MOST_READS = 20_000  # of a file, ten times as many as a VGG-19 needs
 _DEEPEST = 8
+_MOST_TEXT = 2**20  # bytes of an attribute: more than a packed file can hand on
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ class _Reader:
             seen.add(name)
             if name.decode() in wanted:
                 kind, space = self.piece(begin + sizes[0], sizes[1]), self.piece(begin + sum(sizes[:2]), sizes[2])
-                _require(kind.startswith(_TEXT) and space[:2] in (b"\1\0", b"\2\0"))
+                _require(kind.startswith(_TEXT) and space[:2] == b"\1\0")  # a single text
                 _require(begin + sum(sizes) + 16 <= place + size)
                 yield name.decode(), self.text(*self.numbers("<IQI", begin + sum(sizes)))
 
@@ -201,16 +202,22 @@ class _Reader:
         """A text that lies in a heap of many."""
         signature, version, whole = self.numbers("<4sB3xQ", heap)
         _require(signature == b"GCOL" and version == 1)
-        at = heap + 16
-        while at < heap + whole:
+        at, end = heap + 16, heap + whole
+        places: dict[int, int] = {}
+        while at + 16 <= end:
             number, size = self.numbers("<H6xQ", at)
+            if number == 0:  # the rest is free, and its size is that of its own header too
+                _require(at + size == end)
+                break
+            _require(number not in places)
             if number == wanted:
-                _require(number > 0 and size == length)
-                found = self.piece(at + 16, size)
-                _require(0 not in found)
-                return found.decode()
+                _require(size == length <= _MOST_TEXT)
+            places[number] = at + 16
             at += 16 + -(-size // 8) * 8
-        raise _NotPlainError
+        _require(wanted in places)
+        found = self.piece(places[wanted], length)
+        _require(0 not in found)
+        return found.decode()
 
 
 def _by_kind(messages: list[tuple[int, int, int]], needed: set[int], others: set[int]) -> dict[int, int]:

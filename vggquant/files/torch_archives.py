@@ -16,6 +16,7 @@ from vggquant.files.contents import Content
 from vggquant.files.disk import Bytes
 
 MAX_MEMBERS = 10_000  # torch writes one for each storage, and a handful besides
+MAX_DIRECTORY = 2**22  # bytes; an entry of torch's takes some hundred
 
 _END = struct.Struct("<4s4H2IH")  # the record that ends every archive
 _END64 = struct.Struct("<4sQ2H2I4Q")
@@ -96,6 +97,8 @@ def _directory(end: bytes, size: int) -> tuple[int, int, int]:
         raise ValueError("an archive with two directories")
     if not 0 < count <= MAX_MEMBERS:
         raise ValueError(f"{count} members")
+    if length > MAX_DIRECTORY:
+        raise ValueError(f"a directory of {length} bytes")
     return count, begin, at
 
 

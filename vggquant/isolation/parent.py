@@ -36,8 +36,6 @@ _ERRORS: dict[str, type[VggQuantError]] = {kind.__name__: kind for kind in (Pict
 _TYPES = frozenset({"|u1", "<f2", "<f4", "<f8", ">f2", ">f4", ">f8"})  # of arrays that are handed back
 _PIPE = 2**20  # bytes that a pipe to a child holds
 _SCRIPT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from vggquant.isolation.child import serve; serve()"
-
-
 _TOO_LARGE = "one that takes too much memory"
 _STRANGE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)  # what answers of no known form lead to
 
