@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.conftest import run
 from vggquant import load_quantized_vgg, pack
+from vggquant.codec.bitstream import Coding
 from vggquant.errors import OptionError, PictureError
 from vggquant.files.container import read
 from vggquant.files.sources import read_source
@@ -36,7 +37,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few small pictures, so that a test takes seconds."""
     monkeypatch.setattr(calibration_pictures, "MOST", 8)
     monkeypatch.setattr(calibration_pictures, "PIXELS", 64 * 64)
-    monkeypatch.setattr(calibration, "MORE_POSITIONS", 2_000)
+    monkeypatch.setattr(calibration, "LEAST_POSITIONS", 5_000)
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +126,25 @@ def test_widths() -> None:
     assert calibrated_widths("*=3", layers) == calibrated_widths({"*": 3}, layers) == dict.fromkeys(layers, 3)
 
 
+@pytest.mark.parametrize("coding", ["planes", "huffman"])
+def test_files_made_to_a_size_are_calibrated_too(few: None, coding: Coding, tmp_path: Path) -> None:
+    plain, calibrated, size = tmp_path / "plain", tmp_path / "calibrated", 120_000
+    pack("vgg19", plain, max_size=size, upto="relu2_2", coding=coding)
+    pack("vgg19", calibrated, max_size=size, upto="relu2_2", coding=coding, calibrate=True)
+    assert 0.8 * size < calibrated.stat().st_size <= size
+    assert len({layer.bits for layer in info(calibrated).layers}) > 1
+    (picture,) = pictures(seed=99, count=1)
+    expected, before, after = (
+        load_quantized_vgg(*file, upto="relu2_2")(picture, ("relu2_2",))["relu2_2"]
+        for file in ((), (plain,), (calibrated,))
+    )
+    assert relative_error(after, expected) < 0.8 * relative_error(before, expected)
+
+
 def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OptionError, match="images: expected `calibrate=True` with pictures, got none; add it"):
         pack("vgg19", out, images=folder)
-    with pytest.raises(OptionError, match="max_size: expected widths for weights to calibrate"):
-        pack("vgg19", out, calibrate=True, max_size="5MB")
     with pytest.raises(PictureError, match="expected a folder of pictures, got no such folder"):
         pack("vgg19", out, calibrate=True, images=tmp_path / "missing")
     (tmp_path / "bad").mkdir()

@@ -24,15 +24,23 @@ from vggquant.files.weights import Floats, Weights
 from vggquant.models.preprocessing import Preparation
 from vggquant.networks.vgg import Convolution, Preprocessing, require_vgg
 from vggquant.packing.moments import Problem, sample
-from vggquant.packing.rounding import Rounded, descend, refit_codebook, refit_scale, round_weights
+from vggquant.packing.rounding import (
+    Feedback,
+    Rounded,
+    choose_codebook,
+    descend,
+    quadratic,
+    refit_codebook,
+    refit_scale,
+    round_weights,
+)
 from vggquant.packing.widths import Bits, parse_bits
 from vggquant.progress import Progress, ProgressCallback
 
 EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
-POSITIONS, MORE_POSITIONS = 6, 16_384  # sampled for a convolution: so many times its inputs K, and so many more
+POSITIONS, LEAST_POSITIONS = 6, 20_000  # sampled for a convolution: so many times its inputs K, or as many as this
 FEW = 2  # times K; with fewer positions, weights fit these pictures rather than what pictures have in common
 ROUNDS = 2  # of targets and codes
-SWEEPS = 2  # over the codes in each
 SEED = 0  # of the positions
 TELLING = 0.02  # of the work, before which nothing is said of the time that is left
 
@@ -126,7 +134,7 @@ def _work(convolution: Convolution, bits: int, pictures: Sequence[Tensor]) -> fl
     passing = 2.0 * pixels * inputs * outputs
     if bits == MAX_BITS:
         return passing
-    positions = min(pixels, POSITIONS * inputs + MORE_POSITIONS)
+    positions = min(pixels, max(POSITIONS * inputs, LEAST_POSITIONS))
     return passing + positions * inputs * (inputs / 2 + 5 * outputs) + 10 * inputs**2 * outputs
 
 
@@ -150,18 +158,18 @@ def _palettize(name: str, weight: Floats, bias: Floats, bits: int, coding: Codin
 
 def _solve(problem: Problem, levels: int) -> tuple[Rounded, Tensor]:
     """Weights of a few levels, and a bias, with which a convolution answers nearly as the reference does."""
-    cross, mean = problem.moments(problem.samples.outputs)
-    weight = problem.solve(cross)
-    cross, mean = problem.moments(problem.targets(weight, problem.bias(weight, mean)))
-    rounded = round_weights(problem.solve(cross), problem.hessian, levels)
+    hessian, feedback = problem.hessian, Feedback(problem.hessian)
+    cross, mean = problem.moments(problem.targets(problem.reference, problem.reference_bias))
+    best = problem.solve(cross)
+    codebook, scale = choose_codebook(best, hessian, feedback, levels)
+    rounded = round_weights(best, scale, codebook, feedback)
     for round_ in range(ROUNDS):
         if round_:
             cross, mean = problem.moments(problem.targets(rounded.weight, problem.bias(rounded.weight, mean)))
-        rounded = refit_codebook(rounded, problem.hessian, cross)
-        for _ in range(SWEEPS):
-            rounded = refit_scale(rounded, problem.hessian, cross)
-            rounded = descend(rounded, problem.hessian, cross)
-    rounded = refit_scale(rounded, problem.hessian, cross)
+        rounded = refit_scale(refit_codebook(rounded, hessian, cross), hessian, cross)
+        anew = round_weights(problem.solve(cross), rounded.scale, rounded.codebook, feedback)
+        rounded = min(rounded, anew, key=lambda one: float(quadratic(one, hessian, cross).sum()))
+        rounded = refit_scale(descend(rounded, hessian, cross), hessian, cross)
     return rounded, problem.bias(rounded.weight, mean)
 
 
@@ -192,7 +200,7 @@ class _Activations:
     def problem(self, name: str, weight: Tensor, bias: Tensor) -> Problem:
         """The problem of the convolution that comes next, of these weights (O, K) and biases (O,)."""
         inputs = weight.shape[1]
-        wanted = POSITIONS * inputs + MORE_POSITIONS
+        wanted = max(POSITIONS * inputs, LEAST_POSITIONS)
         samples = sample(self._expected, self._found, weight, bias, wanted, self._generator)
         there = len(samples.inputs)
         if there < FEW * inputs:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, relu
 
+_LOOKED_AT = 4  # every so-manieth position tells how large an error is
 DAMPING = 0.03  # of the mean of H's diagonal: how firmly weights are held where the samples do not tell
 
 
@@ -55,13 +56,17 @@ def sample(
         generator: Of the positions.
     """
     share = math.ceil(wanted / len(expected))
-    taken = []
-    for theirs, ours in zip(expected, found, strict=True):
-        positions = torch.from_numpy(generator.permutation(theirs[0, 0].numel())[:share]).to(theirs.device)
-        outputs = torch.addmm(bias, _patches(theirs, positions), weight.T)
-        energy = float(relu(outputs).square().mean()) or 1.0
-        taken.append((_patches(ours, positions), outputs, torch.full((len(positions),), 1 / energy).to(outputs)))
-    inputs, outputs, counts = (torch.cat(parts) for parts in zip(*taken, strict=True))
+    shares = [min(share, picture[0, 0].numel()) for picture in expected]
+    inputs, outputs = (weight.new_empty(sum(shares), columns) for columns in reversed(weight.shape))
+    counts = weight.new_empty(sum(shares))
+    begin = 0
+    for theirs, ours, taken in zip(expected, found, shares, strict=True):
+        positions = torch.from_numpy(generator.permutation(theirs[0, 0].numel())[:taken]).to(theirs.device)
+        part = slice(begin, begin + taken)
+        inputs[part] = _patches(ours, positions)
+        torch.addmm(bias, inputs[part] if ours is theirs else _patches(theirs, positions), weight.T, out=outputs[part])
+        counts[part] = 1 / (float(relu(outputs[part]).square().mean()) or 1.0)
+        begin += taken
     return Samples(inputs, outputs, counts / counts.sum())
 
 
@@ -104,8 +109,6 @@ class Problem:
         self.damping = DAMPING * float(self.hessian.diagonal().mean()) or 1.0
         self.hessian.diagonal().add_(self.damping)
         self._factor = torch.linalg.cholesky(self.hessian)
-        self._wanted = relu(samples.outputs)
-        self._energy = float((self._wanted.square().sum(1) * samples.counts).sum()) or 1.0
 
     def targets(self, weight: Tensor, bias: Tensor) -> Tensor:
         """What answers must be near to, for the activations to be near to the reference's: t, (N, O)."""
@@ -115,7 +118,7 @@ class Problem:
     def moments(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Moments of targets and inputs, (O, K), with λW⁰ added; and the mean of the targets, (O,)."""
         mean = self.samples.counts @ targets
-        cross = ((targets - mean) * self._root).T @ self._centred
+        cross = (targets - mean).mul_(self._root).T @ self._centred
         return cross + self.damping * self.reference, mean
 
     def solve(self, cross: Tensor) -> Tensor:
@@ -127,13 +130,16 @@ class Problem:
         return mean - weight @ self.mean
 
     def error(self, weight: Tensor, bias: Tensor) -> float:
-        """‖relu(W x + b) − relu(y)‖ / ‖relu(y)‖ over the samples."""
-        missed = self._answers(weight, bias).relu_().sub_(self._wanted)
-        return math.sqrt(float((missed.square().sum(1) * self.samples.counts).sum()) / self._energy)
+        """‖relu(W x + b) − relu(y)‖ / ‖relu(y)‖ over some of the samples."""
+        part = slice(0, None, _LOOKED_AT)
+        wanted, counts = relu(self.samples.outputs[part]), self.samples.counts[part]
+        missed = self._answers(weight, bias, part).relu_().sub_(wanted)
+        errors, energies = (float((rows.square().sum(1) * counts).sum()) for rows in (missed, wanted))
+        return math.sqrt(errors / (energies or 1.0))
 
-    def _answers(self, weight: Tensor, bias: Tensor) -> Tensor:
-        """W x + b, (N, O)."""
-        return (self._centred @ weight.T).div_(self._root).add_(bias + weight @ self.mean)
+    def _answers(self, weight: Tensor, bias: Tensor, part: slice = slice(None)) -> Tensor:
+        """W x + b, (N, O), or a part of its rows."""
+        return (self._centred[part] @ weight.T).div_(self._root[part]).add_(bias + weight @ self.mean)
 
 
 def _gram(rows: Tensor) -> Tensor:

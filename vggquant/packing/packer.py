@@ -98,7 +98,7 @@ def pack(
         >>> report = pack("vgg19", "vgg19-4bit.safetensors", bits=4)  # doctest: +SKIP
     """
     _check_options(bits, max_size, coding, jobs, attribution)
-    _check_calibration(calibrate, images, max_size)
+    _check_calibration(calibrate, images)
     _check_ending(out)
     check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
     reading = read_source(
@@ -125,11 +125,9 @@ def _check_options(
         raise OptionError(_CREDIT, attribution or "nothing", "shorten or correct it", tensor="attribution")
 
 
-def _check_calibration(calibrate: bool, images: PathLike | None, max_size: int | str | None) -> None:
+def _check_calibration(calibrate: bool, images: PathLike | None) -> None:
     if images is not None and not calibrate:
         raise OptionError("`calibrate=True` with pictures", "none", "add it", tensor="images")
-    if calibrate and max_size is not None:
-        raise OptionError("widths for weights to calibrate", "a size", "give `bits`", tensor="max_size")
 
 
 def _check_ending(out: PathLike) -> None:
@@ -165,7 +163,7 @@ def _quantize(
 ) -> tuple[Weights, tuple[str, ...]]:
     """The weights palettized, and what there is to say of it."""
     if calibrate:
-        return _calibrate(weights, bits, images, quantizer)
+        return _calibrate(weights, bits, max_size, images, quantizer)
     if max_size is not None:
         return quantizer.to_size(weights, parse_size(max_size)), ()
     layers = tuple(spec.layer for spec in weight_specs(weights.network))
@@ -173,17 +171,20 @@ def _quantize(
 
 
 def _calibrate(
-    weights: Weights, bits: Bits | None, images: PathLike | None, quantizer: Quantizer
+    weights: Weights, bits: Bits | None, max_size: int | str | None, images: PathLike | None, quantizer: Quantizer
 ) -> tuple[Weights, tuple[str, ...]]:
     """Weights palettized by what they do to pictures, and what there is to say of it."""
     from vggquant.packing.calibration import calibrate, calibrated_widths
     from vggquant.packing.calibration_pictures import calibration_pictures
 
     network = require_vgg(weights.network, "leave out `calibrate`")
-    layers = tuple(spec.layer for spec in weight_specs(network))
-    widths = calibrated_widths(DEFAULT_BITS if bits is None else bits, layers)
     smallest, _ = network.architecture.smallest_side([network.last])
     pictures = calibration_pictures(images, smallest)
+    if max_size is None:
+        layers = tuple(spec.layer for spec in weight_specs(network))
+        widths = calibrated_widths(DEFAULT_BITS if bits is None else bits, layers)
+    else:
+        widths = quantizer.widths_to_calibrate(weights, parse_size(max_size))
     found = calibrate(weights, widths, pictures.pictures, quantizer.coding, quantizer.progress)
     changes = changes_of(weights, [width for width in widths.values() if width < MAX_BITS], pictures.description)
     provenance = replace(weights.provenance, changes=changes)

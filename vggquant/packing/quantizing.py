@@ -22,7 +22,7 @@ from vggquant.errors import located
 from vggquant.files.container import shares_codebooks, to_bytes
 from vggquant.files.weights import Floats, Weights
 from vggquant.networks.network import Network, TensorSpec, layer_of, weight_specs
-from vggquant.networks.vgg import as_vgg
+from vggquant.networks.vgg import as_vgg, require_vgg
 from vggquant.packing.budget import Choice, choose_widths
 from vggquant.progress import Progress, ProgressCallback
 from vggquant.threads import map_in_threads
@@ -30,6 +30,7 @@ from vggquant.threads import map_in_threads
 OWN_CODEBOOK = 1 / 8  # of the bytes of its codes: a weight whose codebook would take more shares one, where it can
 SHARED_NOISE = 4.0  # times the noise with a codebook of its own, about a bit's worth: what sharing may cost a weight,
 UNHEARD = 1e-4  # or this share of its energy, 40 dB, if that is more
+SCALE_ENTRY, CALIBRATED_ON = 160, 400  # bytes at most, of what a header says of a layer's scales and of the pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +87,20 @@ class Quantizer:
         Raises:
             OptionError: Even a bit a weight takes more.
         """
-        wanted = {spec.name: tuple(range(MIN_BITS, MAX_BITS + 1)) for spec in weight_specs(weights.network)}
-        candidates = self._candidates(weights, wanted)
+        candidates = self._candidates(weights, _all_widths(weights))
         return _assemble(weights, candidates, _fit(weights, candidates, size))
+
+    def widths_to_calibrate(self, weights: Weights, size: int) -> dict[str, int]:
+        """Choose widths with which the file of a VGG takes at most `size` bytes after calibration, see `to_size`.
+
+        Raises:
+            OptionError: Even a bit a weight takes more.
+        """
+        require_vgg(weights.network, "leave out `calibrate`")
+        outputs = [spec.shape[0] for spec in weight_specs(weights.network)]
+        added = sum(4 * count + SCALE_ENTRY for count in outputs) + CALIBRATED_ON
+        planes = replace(self, coding="planes")  # which the other coding never exceeds
+        return _fit(weights, planes._candidates(weights, _all_widths(weights)), size - added)
 
     def _candidates(self, weights: Weights, wanted: Mapping[str, Sequence[int]]) -> Candidates:
         """Palettize each weight at each width wanted, several at once."""
@@ -112,6 +124,10 @@ class Quantizer:
             for name, candidate in group.items():
                 candidates[name][bits] = candidate
         return candidates
+
+
+def _all_widths(weights: Weights) -> dict[str, Sequence[int]]:
+    return {spec.name: tuple(range(MIN_BITS, MAX_BITS + 1)) for spec in weight_specs(weights.network)}
 
 
 def file_size(weights: Weights) -> int:

@@ -15,7 +15,9 @@ from vggquant.codec.kmeans import fit_codebook
 
 BLOCK = 128  # columns worked on before what follows is brought up to date, as in GPTQ
 _SILENT = 1e-6
-_REFIT_MOST = 8  # centroids up to which refitting the codebook pays: it takes a product with H for each
+_STRETCHES = (1.0, 1.2, 1.4, 1.7, 2.0, 2.4)  # of a codebook, which are tried
+_TRIED = 32  # output channels that they are tried on
+_REFIT_MOST = 4  # centroids up to which refitting the codebook pays: it takes a product with H for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,39 +40,84 @@ class Rounded:
         return self.codebook[self.codes] * self.scale[:, None]
 
 
-def round_weights(weight: Tensor, hessian: Tensor, levels: int) -> Rounded:
-    """Round weights one column after the other, and let the columns not yet rounded make up for each error.
-
-    Channels are brought to one magnitude, and share the k-means codebook of all. Columns are taken in the order of
-    H's diagonal. With the upper Cholesky factor U of H⁻¹, an error e in column j is made up for by moving the columns
-    after it by −e U[j, j+1:] / U[j, j].
+class Feedback:
+    """How an error in one column of the weights is made up for by the columns after it, in the order of H's diagonal.
 
     Args:
-        weight: (O, K).
         hessian: H, (K, K), positive definite.
-        levels: L at most.
+
+    Attributes:
+        order: Of the columns, (K,).
+        upper: U, the upper Cholesky factor of H⁻¹ in that order, (K, K). An error e in column j is made up for by
+            moving the columns after it by −e U[j, j+1:] / U[j, j].
 
     Source:
         E. Frantar et al., "GPTQ", arXiv:2210.17323, algorithm 1; B. Hassibi, D. Stork, "Optimal brain surgeon", 1992.
     """
+
+    def __init__(self, hessian: Tensor) -> None:
+        self.order = hessian.diagonal().argsort(descending=True)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[self.order][:, self.order]))
+        self.upper = torch.linalg.cholesky(inverse, upper=True)
+
+
+def quadratic(rounded: Rounded, hessian: Tensor, cross: Tensor) -> Tensor:
+    """What is to be minimised, of each output channel, (O,)."""
+    weight = rounded.weight
+    return ((weight @ hessian - 2 * cross) * weight).sum(1, dtype=torch.float64)
+
+
+def choose_codebook(weight: Tensor, hessian: Tensor, feedback: Feedback, levels: int) -> tuple[Tensor, Tensor]:
+    """A codebook and a scale for each output channel, to round weights to.
+
+    Channels are brought to one magnitude, and share the k-means codebook of all. It is stretched as far as that lowers
+    the quadratic, which is tried on some of the channels: weights that take up the errors of others grow beyond the
+    range of all weights, and what lies beyond the codebook costs more than what lies between its centroids.
+
+    Args:
+        weight: (O, K), with which the quadratic is lowest.
+        hessian: H, (K, K).
+        feedback: Of H.
+        levels: L at most.
+
+    Returns:
+        The codebook, (L,), and the scales, (O,).
+    """
     scale = weight.std(1, correction=0)
     scale = torch.where(scale > 0, scale, _SILENT * scale.mean() or 1.0)  # channels of zeros stay next to zero
-    columns = (weight / scale[:, None]).T.contiguous()
-    codebook = torch.from_numpy(fit_codebook(columns.cpu().numpy(), levels)).to(weight.device)
-    order = hessian.diagonal().argsort(descending=True)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
-    upper = torch.linalg.cholesky(inverse, upper=True)
-    columns = columns[order]
+    values = fit_codebook((weight / scale[:, None]).cpu().numpy(), levels)
+    codebook = torch.from_numpy(values).to(weight)
+    rows = slice(0, None, max(1, len(weight) // _TRIED))
+    stretches = torch.tensor(_STRETCHES).to(weight)
+    some = weight[rows].repeat(len(stretches), 1)  # all stretches at once, as so many channels of larger scales
+    cross = some @ hessian
+    tried = round_weights(some, torch.outer(stretches, scale[rows]).flatten(), codebook, feedback)
+    tried = descend(refit_scale(tried, hessian, cross), hessian, cross)
+    lost = quadratic(tried, hessian, cross).reshape(len(stretches), -1).sum(1)
+    return codebook * stretches[lost.argmin()], scale
+
+
+def round_weights(weight: Tensor, scale: Tensor, codebook: Tensor, feedback: Feedback) -> Rounded:
+    """Round weights one column after the other, and let the columns not yet rounded make up for each error.
+
+    Args:
+        weight: (O, K).
+        scale: (O,), positive.
+        codebook: (L,), ascending.
+        feedback: Of the errors.
+    """
+    columns = (weight / scale[:, None]).T[feedback.order]
     codes = torch.empty_like(columns, dtype=torch.int64)
     for begin in range(0, len(columns), BLOCK):
         end = min(begin + BLOCK, len(columns))
-        errors = torch.empty_like(columns[begin:end])
-        for j in range(begin, end):
-            codes[j] = _nearest(columns[j], codebook)
-            errors[j - begin] = (columns[j] - codebook[codes[j]]) / upper[j, j]
-            columns[j + 1 : end] -= upper[j, j + 1 : end, None] * errors[j - begin]
-        columns[end:] -= upper[begin:end, end:].T @ errors
-    return Rounded(codes[order.argsort()].T.contiguous(), codebook, scale)
+        upper = feedback.upper[begin:end]
+        block, errors = columns[begin:end], torch.empty_like(columns[begin:end])
+        for j in range(end - begin):
+            codes[begin + j] = _nearest(block[j], codebook)
+            errors[j] = (block[j] - codebook[codes[begin + j]]) / upper[j, begin + j]
+            block[j + 1 :].addr_(upper[j, begin + j + 1 : end], errors[j], alpha=-1)
+        columns[end:].addmm_(upper[:, end:].T, errors, alpha=-1)
+    return Rounded(codes[feedback.order.argsort()].T.contiguous(), codebook, scale)
 
 
 def refit_scale(rounded: Rounded, hessian: Tensor, cross: Tensor) -> Rounded:
@@ -109,8 +156,8 @@ def descend(rounded: Rounded, hessian: Tensor, cross: Tensor) -> Rounded:
         for j in range(begin, end):
             codes[j] = _nearest((weight[j] + slope[j - begin] / curvature[j]) / scale, codebook)
             moves[j - begin] = codebook[codes[j]] * scale - weight[j]
-            slope -= block[:, j - begin, None] * moves[j - begin]
-        residual -= hessian[:, begin:end] @ moves
+            slope[j - begin + 1 :].addr_(block[j - begin + 1 :, j - begin], moves[j - begin], alpha=-1)
+        residual[end:].addmm_(hessian[end:, begin:end], moves, alpha=-1)
     return replace(rounded, codes=codes.T.contiguous())
 
 

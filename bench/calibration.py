@@ -1,0 +1,104 @@
+"""What does calibration gain at each width? `python -m bench.calibration --photographs FOLDER`, about an hour.
+
+The embedded VGG-19 is packed plainly, calibrated on the package's generated pictures, and calibrated on photographs of
+a folder, which must not be those that results are shown with. Content and style errors are measured on the six
+photographs of the other benches, on the same at 512 × 512 pixels' area, and on the example pictures of this repository.
+Each packing runs in a process of its own, of which time and peak memory are taken. What was measured is kept after each
+file, and not measured again by a run that names other `--bits`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bench.evaluation import NAMES, photograph
+from bench.machine import RESULTS, describe, save
+from vggquant import load_quantized_vgg, pack
+from vggquant.models.features import feature_errors
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.pictures.files import read_picture
+
+ROOT = Path(__file__).parent.parent
+LAYERS = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
+SIDES = {"photographs": 256, "photographs at 512": 512, "examples": 256}
+PEAK = """
+import resource, sys
+from vggquant.cli import cli
+try:
+    cli(sys.argv[1:])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def measured_on(name: str) -> list[Tensor]:
+    """The pictures of a column, each (1, 3, H, W)."""
+    examples = [ROOT / "examples" / f"{example}.jpg" for example in ("landscape", "swirl")]
+    paths = examples if name == "examples" else [photograph(file) for file in NAMES]
+    return [read_picture(path, pixels=SIDES[name] ** 2).pixels for path in paths]
+
+
+def errors(path: Path | None) -> dict[str, dict[str, float]]:
+    """Content and style error of a file in each column, or of the reference itself."""
+    reference = load_quantized_vgg(upto=LAYERS[-1])
+    vgg = load_quantized_vgg(*([] if path is None else [path]), upto=LAYERS[-1])
+    found = {}
+    for name in SIDES:
+        one = feature_errors(vgg, reference, measured_on(name), LAYERS)
+        found[name] = {"content": one.content, "style": one.style}
+    return found
+
+
+def packed(bits: int, options: Sequence[str], out: Path) -> dict[str, Any]:
+    """Pack with the command, and tell what it took and what came out."""
+    began = time.perf_counter()
+    command = ["pack", "vgg19", str(out), "--bits", str(bits), *options, "--force"]
+    done = subprocess.run([sys.executable, "-c", PEAK, *command], stdout=subprocess.PIPE, text=True, check=True)
+    seconds = time.perf_counter() - began
+    peak = int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+    return {"bytes": out.stat().st_size, "seconds": seconds, "peak_bytes": peak, "errors": errors(out)}
+
+
+def measure(bits: int, photographs: str) -> dict[str, Any]:
+    """Pack at one width in all three ways."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "packed.safetensors"
+        pack("vgg19", out, bits=bits)
+        row: dict[str, Any] = {"bits": bits, "plain": {"bytes": out.stat().st_size, "errors": errors(out)}}
+        for name, options in (("photographs", ["--images", photographs]), ("generated", [])):
+            row[name] = packed(bits, ["--calibrate", *options], out)
+            shown = row[name]["errors"]["photographs"]
+            took = f"{row[name]['seconds']:.0f} s, {row[name]['peak_bytes'] / 1e9:.2f} GB"
+            print(f"{bits} bits, {name}: {shown['content']:.4f}, {shown['style']:.4f}; {took}", flush=True)
+            assert row[name]["bytes"] < 1.03 * row["plain"]["bytes"]
+            assert shown["content"] < row["plain"]["errors"]["photographs"]["content"]
+    return row
+
+
+def main() -> None:
+    """Measure the widths asked for, and keep them with those measured before."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photographs", required=True, help="the folder to calibrate on")
+    parser.add_argument("--bits", type=int, nargs="+", default=[5, 4, 3, 2, 1])
+    asked = parser.parse_args()
+    assert all(error == 0 for column in errors(None).values() for error in column.values()), "not equal to itself"
+    before = RESULTS / "calibration.json"
+    rows = {row["bits"]: row for row in json.loads(before.read_text())["rows"]} if before.exists() else {}
+    for bits in asked.bits:
+        rows[bits] = measure(bits, asked.photographs)
+        found = [rows[width] for width in sorted(rows, reverse=True)]
+        save("calibration", {"machine": describe(), "pictures": NAMES, "rows": found})
+
+
+if __name__ == "__main__":
+    main()
