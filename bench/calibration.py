@@ -32,12 +32,13 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
 SIDES = {"photographs": 256, "photographs at 512": 512, "examples": 256}
 PEAK = """
-import resource, sys
+import sys
+from bench.machine import peak_memory
 from vggquant.cli import cli
 try:
     cli(sys.argv[1:])
 finally:
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print(peak_memory())
 """
 
 
@@ -65,7 +66,7 @@ def packed(bits: int, options: Sequence[str], out: Path) -> dict[str, Any]:
     command = ["pack", "vgg19", str(out), "--bits", str(bits), *options, "--force"]
     done = subprocess.run([sys.executable, "-c", PEAK, *command], stdout=subprocess.PIPE, text=True, check=True)
     seconds = time.perf_counter() - began
-    peak = int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+    peak = int(done.stdout.split()[-1])
     return {"bytes": out.stat().st_size, "seconds": seconds, "peak_bytes": peak, "errors": errors(out)}
 
 

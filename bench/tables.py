@@ -1,4 +1,4 @@
-"""Fill the tables of README.md, bench/README.md and docs/fidelity.md from bench/results: `python -m bench.tables`.
+"""Fill the tables of README.md, bench/README.md and docs from bench/results: `python -m bench.tables`.
 
 Each table, with the paragraph below it, stands between `<!-- NAME -->` and `<!-- end -->`, where NAME is a function of
 this module. A test checks that the committed pages are what this module writes.
@@ -16,7 +16,7 @@ from typing import Any
 from bench.machine import RESULTS
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "docs" / "fidelity.md")
+PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", "docs/fidelity.md", "docs/calibration.md")))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -173,6 +173,54 @@ def budget() -> str:
         "| style error: uniform | chosen | times less | widths |"
     )
     return table(header, rows) + prose(f"Measured on {when(result)}.")
+
+
+def calibration() -> str:
+    """What calibration gains at each width, for docs/calibration.md."""
+    result = load("calibration")
+    rows = []
+    for row in result["rows"]:
+        ways = [row[way]["errors"] for way in ("plain", "generated", "photographs")]
+        cells = [f"{way['photographs'][metric]:.4f}" for metric in ("content", "style") for way in ways]
+        elsewhere = [f"{ways[2][name]['content']:.4f}" for name in ("photographs at 512", "examples")]
+        rows.append([row["bits"], mb(row["photographs"]["bytes"]), *cells, *elsewhere])
+    header = (
+        "| bits | file | content error: plain k-means | calibrated on generated pictures | on photographs "
+        "| style error: plain k-means | on generated pictures | on photographs "
+        "| content error at 512 × 512 | of the example pictures |"
+    )
+    runs = [row[way] for row in result["rows"] for way in ("generated", "photographs")]
+    return table(header, rows) + prose(
+        "The errors are those of [What each width costs](fidelity.md), on six photographs of scikit-image's package at "
+        "65,536 pixels. The last two columns are those of the files calibrated on photographs. Packing takes "
+        f"{span(run['seconds'] for run in runs)} seconds and up to "
+        f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f} GB of memory. "
+        f"Measured by `python -m bench.calibration` on {when(result)} "
+        "([JSON](../bench/results/calibration.json))."
+    )
+
+
+def calibration_short() -> str:
+    """What calibration gains at each width, for README.md."""
+    result = load("calibration")
+    rows = [
+        (
+            f"{row['bits']} bits, {mb(row['photographs']['bytes'])}",
+            *(
+                f"{row[way]['errors']['photographs'][metric]:.3f}"
+                for metric in ("content", "style")
+                for way in ("plain", "generated", "photographs")
+            ),
+        )
+        for row in result["rows"]
+    ]
+    header = (
+        "| | content error: plain | calibrated on generated pictures | on photographs "
+        "| style error: plain | calibrated on generated pictures | on photographs |"
+    )
+    return table(header, rows) + prose(
+        f"Measured by `python -m bench.calibration` on {when(result)} ([JSON](bench/results/calibration.json))."
+    )
 
 
 def load_time_short() -> str:
@@ -370,6 +418,8 @@ TABLES: dict[str, Callable[[], str]] = {
         quantize,
         budget_short,
         budget,
+        calibration,
+        calibration_short,
         load_time_short,
         load_time,
         importers,

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import on_a_terminal
-from vggquant.cli.progress import progress_bar
+from vggquant.cli.progress import _Bar, _Lines, progress_bar
 from vggquant.progress import Progress
 
 
@@ -75,3 +76,22 @@ def test_a_log_stays_short_and_never_silent_for_long(capsys: pytest.CaptureFixtu
     assert "about 57 minutes left" in lines[1]
     assert len(lines_of(36_000, 3600, capsys)) == 120  # one every five
     assert "take about 10 hours" in lines_of(36_000, 3600, capsys)[0]
+
+
+def test_a_second_task_gets_a_bar_and_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        bar = _Bar("packing", stack)
+        for progress in (
+            Progress("pack", 1, 128, 1.0),
+            Progress("pack", 128, 128, 9.0),
+            Progress("calibrate", 1, 16, 2.0),
+        ):
+            bar.show(progress)
+        assert (bar.bar.length, bar.bar.pos) == (16, 1)
+    lines = _Lines("packing")
+    for task, total in (("pack", 128), ("calibrate", 16)):
+        lines.show(Progress(task, 1, total, 2.0, left=60.0))
+    assert [line.split(" take")[0] for line in capsys.readouterr().err.splitlines()[-2:]] == [
+        "packing: 127 more steps",
+        "packing: 15 more steps",
+    ]

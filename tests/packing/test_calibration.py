@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.conftest import run
+from tests.conftest import random_arrays, run
 from vggquant import load_quantized_vgg, pack
 from vggquant.codec.bitstream import Coding
 from vggquant.errors import OptionError, PictureError
 from vggquant.files.container import read
 from vggquant.files.sources import read_source
 from vggquant.models.features import relative_error
+from vggquant.networks.vgg import ARCHITECTURES
 from vggquant.packing import calibration, calibration_pictures
 from vggquant.packing.calibration import calibrate, calibrated_widths
 from vggquant.packing.inspection import info, verify
@@ -139,6 +140,39 @@ def test_files_made_to_a_size_are_calibrated_too(few: None, coding: Coding, tmp_
         for file in ((), (plain,), (calibrated,))
     )
     assert relative_error(after, expected) < 0.8 * relative_error(before, expected)
+
+
+def test_the_least_size_that_a_refusal_names_is_enough(few: None, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OptionError, match="at 1 bit a weight, got 1000;") as refused:
+        pack("vgg19", out, max_size=1000, upto="relu1_2", calibrate=True)
+    (least,) = re.findall(r"at least (\d+) bytes", str(refused.value))
+    pack("vgg19", out, max_size=least, upto="relu1_2", calibrate=True)
+    assert 0.8 * int(least) < out.stat().st_size <= int(least)
+
+
+def test_weights_of_their_width_are_copied_with_what_is_known_of_them(few: None, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    pack("vgg19", first, bits="conv1_1=8,*=5", upto="relu2_1", calibrate=True)
+    report = pack(first, second, bits="conv2_1=3,conv1_1=8,*=5", upto="relu2_1", calibrate=True)
+    before, after = read(first), read(second)
+    assert np.array_equal(after.array("conv1_2.weight"), before.array("conv1_2.weight"))
+    assert after.sqnr_db["conv1_2.weight"] == before.sqnr_db["conv1_2.weight"]
+    assert "conv1_1.weight" not in after.sqnr_db
+    assert report.info.changes is not None
+    assert "palettized to 5 bits (calibrated" in report.info.changes
+    assert "palettized to 3 bits (calibrated" in report.info.changes
+
+
+def test_sources_in_float32_are_calibrated(few: None, tmp_path: Path) -> None:
+    source, out = tmp_path / "vgg11.pth", tmp_path / "out"
+    architecture = ARCHITECTURES["vgg11"]
+    arrays = random_arrays(architecture, upto="relu3_1")
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, source)
+    report = pack(source, out, bits=3, arch="vgg11", preprocessing="caffe", upto="relu3_1", calibrate=True)
+    assert report.info.changes is not None
+    assert "palettized to 3 to 8 bits" in report.info.changes
+    assert not report.info.layers[0].lossless
 
 
 def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path: Path) -> None:

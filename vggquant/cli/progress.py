@@ -41,12 +41,15 @@ class _Lines:
 
     def __init__(self, label: str) -> None:
         self.label = label
-        self.due: float = SHORT  # when the next line is
-        self.announced = False
+        self.task = ""
 
     def show(self, progress: Progress) -> None:
         """Print a line, if one is due."""
         elapsed, left = progress.elapsed, progress.left
+        if progress.task != self.task:
+            self.task = progress.task
+            self.due: float = SHORT  # when the next line is
+            self.announced = False
         if left is not None and not self.announced:
             if elapsed < 1 or elapsed + left < SHORT:
                 return
@@ -64,17 +67,20 @@ class _Lines:
 
 
 class _Bar:
-    """A bar that appears with the first report, which is when the number of steps is known."""
+    """A bar that appears with the first report of each task, which is when the number of its steps is known."""
 
     def __init__(self, label: str, stack: contextlib.ExitStack) -> None:
         self.label = label
         self.stack = stack  # closes the bar, if there ever was one
+        self.task = ""
         self.bar: Any = None
         self.done_before = 0  # a resumed transfer does not begin at step 0
 
     def show(self, progress: Progress) -> None:
         """Draw the bar as one report has it."""
-        if self.bar is None:
+        if progress.task != self.task:
+            self.stack.close()
+            self.task = progress.task
             self.bar = self._open(progress)
             self.done_before = progress.done - 1
         self.bar.update(progress.done - self.bar.pos, printable(self._text(progress), self._room(progress)))

@@ -18,7 +18,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
 from vggquant.codec.bitstream import MAX_BITS, Coding, encode_codes
-from vggquant.codec.palette import PalettizedTensor, dequantize, energies, palettize, sqnr_from_energies
+from vggquant.codec.palette import (
+    PalettizedTensor,
+    dequantize,
+    energies,
+    palettize,
+    recoded,
+    sqnr_from_energies,
+)
 from vggquant.errors import located
 from vggquant.files.weights import Floats, Weights
 from vggquant.models.preprocessing import Preparation
@@ -58,10 +65,12 @@ class Calibrated:
 
     Args:
         weights: Palettized, with biases of their own.
+        lossy: The widths that cost something.
         notes: Sentences on what would have helped.
     """
 
     weights: Weights
+    lossy: tuple[int, ...]
     notes: tuple[str, ...]
 
 
@@ -105,12 +114,18 @@ def calibrate(
     activations = _Activations(pictures, network.preprocessing)
     work = [_work(convolution, widths[convolution.name], pictures) for convolution in network.convolutions]
     started = time.monotonic()
-    palettized, plain, ratios = {}, {}, {}
+    palettized, plain, ratios, lossy = {}, {}, {}, []
     for done, convolution in enumerate(network.convolutions, start=1):
         name, bits = convolution.name, widths[convolution.name]
-        weight, bias = weights.array(f"{name}.weight"), weights.array(f"{name}.bias")
+        # copies, because torch takes no arrays that cannot be written to
+        weight, bias = (np.array(weights.array(f"{name}.{part}")) for part in ("weight", "bias"))
+        kept = weights.palettized.get(f"{name}.weight")
         with located(tensor=name), torch.no_grad():
-            layer = _palettize(name, weight, bias, bits, coding, activations)
+            if kept is not None and kept.codes.bits == bits:
+                plainly = recoded(kept, coding, trim=True)
+            else:
+                plainly = palettize(weight, bits, coding)
+            layer = _calibrated(name, weight, bias, plainly, coding, activations)
             following = network.convolutions[done:]
             if following:
                 activations.pass_on((weight, bias), (layer.weight, layer.bias), following[0].block > convolution.block)
@@ -118,13 +133,16 @@ def calibrate(
         signal, noise = energies(weight, layer.weight)
         if noise:
             ratios[f"{name}.weight"] = round(sqnr_from_energies(signal, noise), 2)
+            lossy.append(bits)
+        elif f"{name}.weight" in weights.sqnr_db:  # what was lost before is all that there is to tell
+            ratios[f"{name}.weight"] = weights.sqnr_db[f"{name}.weight"]
         if progress is not None:
             elapsed, share = time.monotonic() - started, sum(work[:done]) / sum(work)
             left = elapsed * (1 - share) / share if share > TELLING else None
             detail = f"{name}, {bits} bits{layer.detail}"
             progress(Progress("calibrate", done, len(work), elapsed, detail, left=left, even=False))
     found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
-    return Calibrated(found, tuple(activations.notes))
+    return Calibrated(found, tuple(lossy), tuple(activations.notes))
 
 
 def _work(convolution: Convolution, bits: int, pictures: Sequence[Tensor]) -> float:
@@ -138,16 +156,23 @@ def _work(convolution: Convolution, bits: int, pictures: Sequence[Tensor]) -> fl
     return passing + positions * inputs * (inputs / 2 + 5 * outputs) + 10 * inputs**2 * outputs
 
 
-def _palettize(name: str, weight: Floats, bias: Floats, bits: int, coding: Coding, activations: _Activations) -> _Layer:
-    """Palettize one convolution: by calibration, unless the k-means codebook of its own weights does better."""
-    tensor = palettize(weight, bits, coding)
-    plain = _Layer(tensor, dequantize(tensor), bias)
+def _calibrated(
+    name: str,
+    weight: Floats,
+    bias: Floats,
+    plainly: PalettizedTensor,
+    coding: Coding,
+    activations: _Activations,
+) -> _Layer:
+    """Palettize one convolution by calibration, unless it does better palettized plainly."""
+    plain = _Layer(plainly, dequantize(plainly), bias)
+    bits = plainly.codes.bits
     if bits == MAX_BITS:
         return plain
     reference = torch.from_numpy(weight).flatten(1).to(activations.device)
     problem = activations.problem(name, reference, torch.from_numpy(bias).to(reference))
     before = problem.error(torch.from_numpy(plain.weight).flatten(1).to(reference), problem.reference_bias)
-    rounded, found_bias = _solve(problem, 1 << bits)
+    rounded, found_bias = _solve(problem, plainly.codebook.size)
     after = problem.error(rounded.weight, found_bias)
     if not after < before:
         return plain

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, relu
 
-_LOOKED_AT = 4  # every so-manieth position tells how large an error is
+_LOOKED_AT = 4  # one position in so many tells how large an error is
 DAMPING = 0.03  # of the mean of H's diagonal: how firmly weights are held where the samples do not tell
 
 
@@ -83,10 +83,11 @@ def _patches(picture: Tensor, positions: Tensor) -> Tensor:
 class Problem:
     """Which weights answer as the reference does, seen behind the relu.
 
-    To minimise Σ ‖relu(W x + b) − relu(y)‖² directly is hard. But for any weights it is bounded by Σ ‖W x + b − t‖²,
-    where t = y if y is positive, and else the answer of these weights, as far as that is negative, since the relu does
-    not care how far. So each round of least squares against such targets lowers it (X. Zhang et al., "Accelerating
-    Very Deep Convolutional Networks", arXiv:1505.06798, section 2.3, likewise let the relu forgive).
+    To minimise Σ ‖relu(W x + b) − relu(y)‖² directly is hard. But it is bounded by Σ ‖W x + b − t‖², where t = y if y
+    is positive, and else the answer of the weights found so far, as far as that is negative, since the relu does not
+    care how far. For these weights the two are equal, except where they answer negatively though y is positive. So a round
+    of least squares against such targets usually lowers both (X. Zhang et al., "Accelerating Very Deep Convolutional
+    Networks", arXiv:1505.06798, section 2.3, likewise let the relu forgive).
 
     With inputs and targets taken from their means, which the bias restores, the least-squares problem of each output
     channel is the quadratic w H wᵀ − 2 w cᵀ, with H = E[x xᵀ] + λI and c = E[t x] + λ w⁰, where w⁰ are the reference's
@@ -105,7 +106,7 @@ class Problem:
         self.mean = samples.counts @ samples.inputs
         self._root = samples.counts.sqrt()[:, None]
         self._centred = samples.inputs.sub_(self.mean).mul_(self._root)  # in place, because they may take a gigabyte
-        self.hessian = _gram(self._centred)  # H, up to a factor of 2
+        self.hessian = _gram(self._centred)  # half of GPTQ's H
         self.damping = DAMPING * float(self.hessian.diagonal().mean()) or 1.0
         self.hessian.diagonal().add_(self.damping)
         self._factor = torch.linalg.cholesky(self.hessian)

@@ -186,7 +186,8 @@ def _calibrate(
     else:
         widths = quantizer.widths_to_calibrate(weights, parse_size(max_size))
     found = calibrate(weights, widths, pictures.pictures, quantizer.coding, quantizer.progress)
-    changes = changes_of(weights, [width for width in widths.values() if width < MAX_BITS], pictures.description)
+    used = pictures.description if min(widths.values()) < MAX_BITS else None
+    changes = changes_of(weights, found.lossy, used)
     provenance = replace(weights.provenance, changes=changes)
     return replace(found.weights, provenance=provenance), (*pictures.notes, *found.notes)
 

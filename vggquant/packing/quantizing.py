@@ -100,7 +100,7 @@ class Quantizer:
         outputs = [spec.shape[0] for spec in weight_specs(weights.network)]
         added = sum(4 * count + SCALE_ENTRY for count in outputs) + CALIBRATED_ON
         planes = replace(self, coding="planes")  # which the other coding never exceeds
-        return _fit(weights, planes._candidates(weights, _all_widths(weights)), size - added)
+        return _fit(weights, planes._candidates(weights, _all_widths(weights)), size, added)
 
     def _candidates(self, weights: Weights, wanted: Mapping[str, Sequence[int]]) -> Candidates:
         """Palettize each weight at each width wanted, several at once."""
@@ -233,8 +233,8 @@ def changes_of(weights: Weights, lossy: Sequence[int], calibrated_on: str | None
     return now if before is None else f"{before}; {now}"
 
 
-def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
-    """The width of each layer with which least is lost in a file of at most `size` bytes.
+def _fit(weights: Weights, candidates: Candidates, size: int, added: int = 0) -> dict[str, int]:
+    """The width of each layer with which least is lost in a file of at most `size` bytes, `added` bytes among them.
 
     Layers that share a codebook at some width have one width between them, so that there is one such codebook.
     """
@@ -248,7 +248,7 @@ def _fit(weights: Weights, candidates: Candidates, size: int) -> dict[str, int]:
 
     def overhead() -> int:
         own = (choices[item][bits - MIN_BITS].bytes for item, bits in chosen.items())
-        return file_size(_assemble(weights, candidates, widths())) - sum(own)
+        return file_size(_assemble(weights, candidates, widths())) - sum(own) + added
 
     # the header's length varies by a few digits: until all that comes on top is no longer than was reckoned with
     while (found := overhead()) > reckoned:
