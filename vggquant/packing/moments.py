@@ -85,9 +85,9 @@ class Problem:
 
     To minimise Σ ‖relu(W x + b) − relu(y)‖² directly is hard. But it is bounded by Σ ‖W x + b − t‖², where t = y if y
     is positive, and else the answer of the weights found so far, as far as that is negative, since the relu does not
-    care how far. For these weights the two are equal, except where they answer negatively though y is positive. So a round
-    of least squares against such targets usually lowers both (X. Zhang et al., "Accelerating Very Deep Convolutional
-    Networks", arXiv:1505.06798, section 2.3, likewise let the relu forgive).
+    care how far. For these weights the two are equal, except where they answer negatively though y is positive. So a
+    round of least squares against such targets usually lowers both (X. Zhang et al., "Accelerating Very Deep
+    Convolutional Networks", arXiv:1505.06798, section 2.3, likewise let the relu forgive).
 
     With inputs and targets taken from their means, which the bias restores, the least-squares problem of each output
     channel is the quadratic w H wᵀ − 2 w cᵀ, with H = E[x xᵀ] + λI and c = E[t x] + λ w⁰, where w⁰ are the reference's
