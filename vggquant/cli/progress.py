@@ -80,9 +80,9 @@ class _Bar:
         """Draw the bar as one report has it."""
         if progress.task != self.task:
             self.stack.close()
-            self.task = progress.task
             self.bar = self._open(progress)
             self.done_before = progress.done - 1
+            self.task = progress.task  # last, because Ctrl-C may come between, and reports from other threads after it
         self.bar.update(progress.done - self.bar.pos, printable(self._text(progress), self._room(progress)))
 
     def _open(self, progress: Progress) -> Any:
