@@ -175,6 +175,19 @@ def test_sources_in_float32_are_calibrated(few: None, tmp_path: Path) -> None:
     assert not report.info.layers[0].lossless
 
 
+def test_weights_whose_activations_overflow_are_refused_in_one_line(few: None, tmp_path: Path) -> None:
+    source, out = tmp_path / "vgg11.pth", tmp_path / "out"
+    arrays = random_arrays(ARCHITECTURES["vgg11"], upto="relu2_1")
+    arrays["conv1_1.weight"] *= 1e30
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, source)
+    options = ("--bits", "3", "--arch", "vgg11", "--preprocessing", "caffe", "--upto", "relu2_1", "--calibrate")
+    result = run("pack", source, out, *options)
+    assert result.exit_code == 1
+    assert "conv2_1: expected weights with finite activations, got infinite ones; leave out" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+    assert not out.exists()
+
+
 def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OptionError, match="images: expected `calibrate=True` with pictures, got none; add it"):

@@ -43,8 +43,8 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
     """Read or draw the pictures to calibrate on.
 
     Args:
-        folder: Of photographs. If there are more than `MOST`, every so-manieth is taken. Without it pictures are
-            generated, which serve nearly as well.
+        folder: Of photographs. If there are more than `MOST`, as many are taken, evenly spread over their names.
+            Without it pictures are generated, which serve nearly as well.
         smallest_side: Pixels that a side needs for the deepest layer.
 
     Raises:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, relu
 
+from vggquant.errors import SourceError
+
 _LOOKED_AT = 4  # one position in so many tells how large an error is
 DAMPING = 0.03  # of the mean of H's diagonal: how firmly weights are held where the samples do not tell
 
@@ -97,6 +99,9 @@ class Problem:
         samples: What the convolution receives and should answer. Its inputs are taken from their means in place.
         reference: W⁰, (O, K).
         reference_bias: b⁰, (O,).
+
+    Raises:
+        SourceError: Activations have overflowed.
     """
 
     def __init__(self, samples: Samples, reference: Tensor, reference_bias: Tensor) -> None:
@@ -107,6 +112,8 @@ class Problem:
         self._root = samples.counts.sqrt()[:, None]
         self._centred = samples.inputs.sub_(self.mean).mul_(self._root)  # in place, because they may take a gigabyte
         self.hessian = _gram(self._centred)  # half of GPTQ's H
+        if not torch.isfinite(self.hessian).all():
+            raise SourceError("weights with finite activations", "infinite ones", "leave out `calibrate`")
         self.damping = DAMPING * float(self.hessian.diagonal().mean()) or 1.0
         self.hessian.diagonal().add_(self.damping)
         self._factor = torch.linalg.cholesky(self.hessian)
