@@ -44,7 +44,7 @@ from vggquant.packing.rounding import (
 from vggquant.packing.widths import Bits, parse_bits
 from vggquant.progress import Progress, ProgressCallback
 
-EXACT = ("conv1_1", "conv1_2")  # hold 0.2 % of the weights, and every error of theirs goes through all that follows
+SMALL_LAYERS = ("conv1_1", "conv1_2")  # with 0.2 % of all weights; every error of theirs goes through all others
 POSITIONS, LEAST_POSITIONS = 6, 20_000  # sampled for a convolution: so many times its inputs K, or as many as this
 FEW = 2  # times K; with fewer positions, weights fit these pictures rather than what pictures have in common
 ROUNDS = 2  # of targets and codes
@@ -53,10 +53,10 @@ TELLING = 0.02  # of the work, before which nothing is said of the time that is 
 
 
 def calibrated_widths(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
-    """The width of each layer, see `parse_bits`; but where one width is given for all, `EXACT` layers get 8 bits."""
+    """The width of each layer, see `parse_bits`; but where one is given for all, `SMALL_LAYERS` get 8 bits."""
     widths = parse_bits(bits, layers)
     single = not isinstance(bits, Mapping) and "=" not in str(bits)
-    return {layer: MAX_BITS if single and layer in EXACT else width for layer, width in widths.items()}
+    return {layer: MAX_BITS if single and layer in SMALL_LAYERS else width for layer, width in widths.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +111,7 @@ def calibrate(
         NetworkError: The network is no VGG.
     """
     network = require_vgg(weights.network, "leave out `calibrate`")
-    activations = _Activations(pictures, network.preprocessing)
+    activations = Activations(pictures, network.preprocessing)
     work = [_work(convolution, widths[convolution.name], pictures) for convolution in network.convolutions]
     started = time.monotonic()
     palettized, plain, ratios, lossy = {}, {}, {}, []
@@ -162,7 +162,7 @@ def _calibrated(
     bias: Floats,
     plainly: PalettizedTensor,
     coding: Coding,
-    activations: _Activations,
+    activations: Activations,
 ) -> _Layer:
     """Palettize one convolution by calibration, unless it does better palettized plainly."""
     plain = _Layer(plainly, dequantize(plainly), bias)
@@ -172,7 +172,7 @@ def _calibrated(
     reference = torch.from_numpy(weight).flatten(1).to(activations.device)
     problem = activations.problem(name, reference, torch.from_numpy(bias).to(reference))
     before = problem.error(torch.from_numpy(plain.weight).flatten(1).to(reference), problem.reference_bias)
-    rounded, found_bias = _solve(problem, plainly.codebook.size)
+    rounded, found_bias = solve(problem, plainly.codebook.size)
     after = problem.error(rounded.weight, found_bias)
     if not after < before:
         return plain
@@ -181,7 +181,7 @@ def _calibrated(
     return _Layer(tensor, dequantize(tensor), found_bias.cpu().numpy(), detail)
 
 
-def _solve(problem: Problem, levels: int) -> tuple[Rounded, Tensor]:
+def solve(problem: Problem, levels: int) -> tuple[Rounded, Tensor]:
     """Weights of a few levels, and a bias, with which a convolution answers nearly as the reference does."""
     hessian, feedback = problem.hessian, Feedback(problem.hessian)
     cross, mean = problem.moments(problem.targets(problem.reference, problem.reference_bias))
@@ -206,7 +206,7 @@ def _encoded(rounded: Rounded, shape: tuple[int, ...], bits: int, coding: Coding
     return PalettizedTensor(encoded, codebook, shape, rounded.scale.cpu().numpy())
 
 
-class _Activations:
+class Activations:
     """What pictures have become on their way through the reference and through the packed network.
 
     Args:
@@ -217,8 +217,8 @@ class _Activations:
     def __init__(self, pictures: Sequence[Tensor], preprocessing: Preprocessing) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.notes: list[str] = []
-        prepare = Preparation(preprocessing, self.device, torch.float32)
-        self._expected = [prepare(picture.to(self.device)) for picture in pictures]
+        prepare = Preparation(preprocessing, torch.device("cpu"), torch.float32)
+        self._expected = [prepare(picture) for picture in pictures]  # here, where there is more memory
         self._found = list(self._expected)  # the same tensors, for as long as nothing is lost
         self._generator = np.random.default_rng(SEED)
 
@@ -243,5 +243,6 @@ class _Activations:
             self._found[index] = self._expected[index] if same else self._through(ours, *packed, pool)
 
     def _through(self, x: Tensor, weight: Floats, bias: Floats, pool: bool) -> Tensor:
-        x = conv2d(x, torch.from_numpy(weight).to(x), torch.from_numpy(bias).to(x), padding=1).relu_()
-        return max_pool2d(x, 2) if pool else x
+        x, kernel, added = (part.to(self.device) for part in (x, torch.from_numpy(weight), torch.from_numpy(bias)))
+        x = conv2d(x, kernel, added, padding=1).relu_()
+        return (max_pool2d(x, 2) if pool else x).cpu()

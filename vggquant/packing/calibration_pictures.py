@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import PictureError, VggQuantError
-from vggquant.files.disk import PathLike, read_file
-from vggquant.pictures.files import read_picture
+from vggquant.files.disk import PathLike
+from vggquant.pictures.files import Picture, read_picture
 from vggquant.pictures.folders import pictures_in
 from vggquant.pictures.generated import generated_pictures
 
@@ -55,27 +55,27 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
         made = torch.from_numpy(generated_pictures(MOST, side, side, _SEED)).permute(0, 3, 1, 2).float() / 255
         return CalibrationPictures(tuple(picture[None] for picture in made), f"{MOST} generated pictures")
     paths = pictures_in(folder)
-    pictures, notes, checksum = [], [], hashlib.sha256()
+    pictures, refused, checksum = [], [], hashlib.sha256()
     for index in np.unique(np.linspace(0, len(paths) - 1, MOST).round().astype(int)):
         found = _read(paths[index], smallest_side)
         if isinstance(found, VggQuantError):
-            notes.append(f"passed over {found}")
+            refused.append(str(found))
         else:
-            pictures.append(found)
-            checksum.update(read_file(paths[index]).data)
+            pictures.append(found.pixels)
+            checksum.update(f"{found.sha256}\n".encode())
     if not pictures:
-        raise PictureError("pictures to calibrate on", notes[0], "name another folder", path=folder)
-    description = f"{len(pictures)} pictures (SHA-256 of all, one after the other: {checksum.hexdigest()})"
-    return CalibrationPictures(tuple(pictures), description, tuple(notes))
+        raise PictureError("pictures to calibrate on", f"none that serve ({refused[0]})", "name others", path=folder)
+    description = f"{len(pictures)} pictures (SHA-256 of the lines of their SHA-256: {checksum.hexdigest()})"
+    return CalibrationPictures(tuple(pictures), description, tuple(f"passed over {one}" for one in refused))
 
 
-def _read(path: Path, smallest_side: int) -> Tensor | VggQuantError:
+def _read(path: Path, smallest_side: int) -> Picture | VggQuantError:
     """A picture at the area of all others, or why there is none."""
     try:
-        picture = read_picture(path, pixels=PIXELS).pixels
+        picture = read_picture(path, pixels=PIXELS)
     except VggQuantError as error:
         return error
-    height, width = picture.shape[2:]
+    height, width = picture.size
     if min(height, width) >= smallest_side:
         return picture
     expected = f"sides of at least {smallest_side} pixels at {PIXELS:,} in all"

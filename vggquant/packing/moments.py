@@ -18,6 +18,7 @@ from torch.nn.functional import pad, relu
 
 from vggquant.errors import SourceError
 
+_FAINTEST = 0.01  # of the median energy of pictures: what those with less are taken to have
 _LOOKED_AT = 4  # one position in so many tells how large an error is
 DAMPING = 0.03  # of the mean of H's diagonal: how firmly weights are held where the samples do not tell
 
@@ -47,12 +48,13 @@ def sample(
 ) -> Samples:
     """Take positions at random, as many from each picture.
 
-    A picture counts in inverse proportion to the energy of its activations, because errors are relative to it.
+    A picture counts in inverse proportion to the energy of its activations, because errors are relative to it; but
+    those that are nearly black count no more than `_FAINTEST` lets them.
 
     Args:
         expected: The reference's activations before a 3 × 3 convolution, one picture each, (1, C, H, W).
         found: The packed network's, likewise.
-        weight: The reference's weights, (O, K).
+        weight: The reference's weights, (O, K), on the device where the samples are wanted.
         bias: The reference's, (O,).
         wanted: Positions in all; a picture gives no more than it has.
         generator: Of the positions.
@@ -60,16 +62,20 @@ def sample(
     share = math.ceil(wanted / len(expected))
     shares = [min(share, picture[0, 0].numel()) for picture in expected]
     inputs, outputs = (weight.new_empty(sum(shares), columns) for columns in reversed(weight.shape))
-    counts = weight.new_empty(sum(shares))
+    energies: list[float] = []
     begin = 0
     for theirs, ours, taken in zip(expected, found, shares, strict=True):
-        positions = torch.from_numpy(generator.permutation(theirs[0, 0].numel())[:taken]).to(theirs.device)
+        positions = torch.from_numpy(generator.permutation(theirs[0, 0].numel())[:taken])
         part = slice(begin, begin + taken)
         inputs[part] = _patches(ours, positions)
-        torch.addmm(bias, inputs[part] if ours is theirs else _patches(theirs, positions), weight.T, out=outputs[part])
-        counts[part] = 1 / (float(relu(outputs[part]).square().mean()) or 1.0)
+        from_theirs = inputs[part] if ours is theirs else _patches(theirs, positions).to(weight)
+        torch.addmm(bias, from_theirs, weight.T, out=outputs[part])
+        energies.append(float(relu(outputs[part]).square().mean()))
         begin += taken
-    return Samples(inputs, outputs, counts / counts.sum())
+    energy = torch.tensor(energies, dtype=torch.float64)
+    least = _FAINTEST * float(energy.median()) or 1.0
+    counts = (1 / energy.clamp(min=least)).repeat_interleave(torch.tensor(shares))
+    return Samples(inputs, outputs, (counts / counts.sum()).to(weight))
 
 
 def _patches(picture: Tensor, positions: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Feedback:
     """
 
     def __init__(self, hessian: Tensor) -> None:
-        self.order = hessian.diagonal().argsort(descending=True)
+        self.order = hessian.diagonal().argsort(descending=True, stable=True)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[self.order][:, self.order]))
         self.upper = torch.linalg.cholesky(inverse, upper=True)
 
@@ -83,7 +83,7 @@ def choose_codebook(weight: Tensor, hessian: Tensor, feedback: Feedback, levels:
     Returns:
         The codebook, (L,), and the scales, (O,).
     """
-    scale = weight.std(1, correction=0)
+    scale = weight.square().mean(1).sqrt()
     scale = torch.where(scale > 0, scale, _SILENT * scale.mean() or 1.0)  # channels of zeros stay next to zero
     values = fit_codebook((weight / scale[:, None]).cpu().numpy(), levels)
     codebook = torch.from_numpy(values).to(weight)
