@@ -1,10 +1,11 @@
 """What does calibration gain at each width? `python -m bench.calibration --photographs FOLDER`, about an hour.
 
 The embedded VGG-19 is packed plainly, calibrated on the package's generated pictures, and calibrated on photographs of
-a folder, which must not be those that results are shown with. Content and style errors are measured on the six
-photographs of the other benches, on the same at 512 × 512 pixels' area, and on the example pictures of this repository.
-Each packing runs in a process of its own, of which time and peak memory are taken. What was measured is kept after each
-file, and not measured again by a run that names other `--bits`.
+a folder, which must not be those that results are shown with; and once more on these, with widths chosen for the size
+of the plain file. Content and style errors are measured on the six photographs of the other benches, on the same at
+512 × 512 pixels' area, and on the example pictures of this repository. Each packing runs in a process of its own, of
+which time and peak memory are taken. What was measured is kept after each width, and not measured again by a run that
+names other `--bits`. The files packed can be kept for `bench.calibrated_transfer`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bench.machine import RESULTS, describe, save
 from vggquant import load_quantized_vgg, pack
 from vggquant.models.features import feature_errors
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.packing.inspection import info
 from vggquant.pictures.files import read_picture
 
 ROOT = Path(__file__).parent.parent
@@ -60,29 +62,38 @@ def errors(path: Path | None) -> dict[str, dict[str, float]]:
     return found
 
 
-def packed(bits: int, options: Sequence[str], out: Path) -> dict[str, Any]:
+def packed(options: Sequence[str], out: Path) -> dict[str, Any]:
     """Pack with the command, and tell what it took and what came out."""
     began = time.perf_counter()
-    command = ["pack", "vgg19", str(out), "--bits", str(bits), *options, "--force"]
+    command = ["pack", "vgg19", str(out), *options, "--calibrate", "--force"]
     done = subprocess.run([sys.executable, "-c", PEAK, *command], stdout=subprocess.PIPE, text=True, check=True)
     seconds = time.perf_counter() - began
     peak = int(done.stdout.split()[-1])
-    return {"bytes": out.stat().st_size, "seconds": seconds, "peak_bytes": peak, "errors": errors(out)}
+    widths = "".join(str(layer.bits) for layer in info(out).layers)
+    found = {"bytes": out.stat().st_size, "widths": widths, "seconds": seconds, "peak_bytes": peak}
+    return {**found, "errors": errors(out)}
 
 
-def measure(bits: int, photographs: str) -> dict[str, Any]:
-    """Pack at one width in all three ways."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "packed.safetensors"
-        pack("vgg19", out, bits=bits)
-        row: dict[str, Any] = {"bits": bits, "plain": {"bytes": out.stat().st_size, "errors": errors(out)}}
-        for name, options in (("photographs", ["--images", photographs]), ("generated", [])):
-            row[name] = packed(bits, ["--calibrate", *options], out)
-            shown = row[name]["errors"]["photographs"]
-            took = f"{row[name]['seconds']:.0f} s, {row[name]['peak_bytes'] / 1e9:.2f} GB"
-            print(f"{bits} bits, {name}: {shown['content']:.4f}, {shown['style']:.4f}; {took}", flush=True)
-            assert row[name]["bytes"] < 1.03 * row["plain"]["bytes"]
-            assert shown["content"] < row["plain"]["errors"]["photographs"]["content"]
+def measure(bits: int, photographs: str, folder: Path) -> dict[str, Any]:
+    """Pack at one width in all ways, as FOLDER/BITS-WAY.safetensors."""
+    plain = folder / f"{bits}-plain.safetensors"
+    pack("vgg19", plain, bits=bits, force=True)
+    size = plain.stat().st_size
+    row: dict[str, Any] = {"bits": bits, "machine": describe(), "plain": {"bytes": size, "errors": errors(plain)}}
+    ways = {
+        "photographs": ("--bits", str(bits), "--images", photographs),
+        "generated": ("--bits", str(bits)),
+        "chosen": ("--max-size", str(size), "--images", photographs),
+    }
+    if bits == 1:  # there is no smaller file
+        del ways["chosen"]
+    for way, options in ways.items():
+        row[way] = packed(options, folder / f"{bits}-{way}.safetensors")
+        shown = row[way]["errors"]["photographs"]
+        took = f"{row[way]['seconds']:.0f} s, {row[way]['peak_bytes'] / 1e9:.2f} GB"
+        print(f"{bits} bits, {way}: {shown['content']:.4f}, {shown['style']:.4f}; {took}", flush=True)
+        assert row[way]["bytes"] <= (1 if way == "chosen" else 1.03) * size
+        assert shown["content"] < row["plain"]["errors"]["photographs"]["content"]
     return row
 
 
@@ -91,14 +102,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photographs", required=True, help="the folder to calibrate on")
     parser.add_argument("--bits", type=int, nargs="+", default=[5, 4, 3, 2, 1])
+    parser.add_argument("--keep", type=Path, help="a folder for the packed files")
     asked = parser.parse_args()
     assert all(error == 0 for column in errors(None).values() for error in column.values()), "not equal to itself"
     before = RESULTS / "calibration.json"
     rows = {row["bits"]: row for row in json.loads(before.read_text())["rows"]} if before.exists() else {}
-    for bits in asked.bits:
-        rows[bits] = measure(bits, asked.photographs)
-        found = [rows[width] for width in sorted(rows, reverse=True)]
-        save("calibration", {"machine": describe(), "pictures": NAMES, "rows": found})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for bits in asked.bits:
+            rows[bits] = measure(bits, asked.photographs, folder)
+            found = [rows[width] for width in sorted(rows, reverse=True)]
+            save("calibration", {"pictures": NAMES, "rows": found})
 
 
 if __name__ == "__main__":

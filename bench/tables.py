@@ -1,19 +1,18 @@
 """Fill the tables of README.md, bench/README.md and docs from bench/results: `python -m bench.tables`.
 
 Each table, with the paragraph below it, stands between `<!-- NAME -->` and `<!-- end -->`, where NAME is a function of
-this module. A test checks that the committed pages are what this module writes.
+this module or of `calibration_tables`. A test checks that the committed pages are what this module writes.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.machine import RESULTS
+from bench.calibration_tables import calibration, calibration_elsewhere, calibration_short, calibration_sizes, regrets
+from bench.markdown import load, mb, ms, prose, span, table, when
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", "docs/fidelity.md", "docs/calibration.md")))
@@ -24,44 +23,6 @@ _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def filled(page: str) -> str:
     """Return a page with all of its tables made anew."""
     return _TABLE.sub(lambda found: f"{found[1]}{TABLES[found[2]]().strip()}\n{found[3]}", page)
-
-
-def load(name: str) -> Any:
-    """Read a committed result."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
-
-
-def table(header: str, rows: Iterable[Iterable[object]]) -> str:
-    """Write a table in Markdown."""
-    lines = [header, "|" + "---|" * (header.count("|") - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]) + "\n"
-
-
-def prose(text: str) -> str:
-    """Write a paragraph, to stand below a table."""
-    return "\n" + textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"
-
-
-def when(result: Any) -> str:
-    """Say when and on what a result was measured."""
-    machine = result["machine"]
-    return f"{machine['date']}, {machine['processor']}, {machine['cores']} cores"
-
-
-def ms(seconds: float) -> str:
-    """Write a time in milliseconds, to a tenth."""
-    return f"{1e3 * seconds:.1f} ms"
-
-
-def mb(size: float) -> str:
-    """Write a size in units of 10⁶ bytes."""
-    return f"{size / 1e6:.2f} MB"
-
-
-def span(values: Iterable[float], digits: int = 0) -> str:
-    """Write the range of some values, from the least to the largest."""
-    found = list(values)
-    return f"{min(found):.{digits}f} to {max(found):.{digits}f}"
 
 
 def _size_rows() -> dict[int, tuple[Any, Any, str]]:
@@ -173,54 +134,6 @@ def budget() -> str:
         "| style error: uniform | chosen | times less | widths |"
     )
     return table(header, rows) + prose(f"Measured on {when(result)}.")
-
-
-def calibration() -> str:
-    """What calibration gains at each width, for docs/calibration.md."""
-    result = load("calibration")
-    rows = []
-    for row in result["rows"]:
-        ways = [row[way]["errors"] for way in ("plain", "generated", "photographs")]
-        cells = [f"{way['photographs'][metric]:.4f}" for metric in ("content", "style") for way in ways]
-        elsewhere = [f"{ways[2][name]['content']:.4f}" for name in ("photographs at 512", "examples")]
-        rows.append([row["bits"], mb(row["photographs"]["bytes"]), *cells, *elsewhere])
-    header = (
-        "| bits | file | content error: plain k-means | calibrated on generated pictures | on photographs "
-        "| style error: plain k-means | on generated pictures | on photographs "
-        "| content error at 512 × 512 | of the example pictures |"
-    )
-    runs = [row[way] for row in result["rows"] for way in ("generated", "photographs")]
-    return table(header, rows) + prose(
-        "The errors are those of [What each width costs](fidelity.md), on six photographs of scikit-image's package at "
-        "65,536 pixels. The last two columns are those of the files calibrated on photographs. Packing takes "
-        f"{span(run['seconds'] for run in runs)} seconds and up to "
-        f"{max(run['peak_bytes'] for run in runs) / 1e9:.1f} GB of memory. "
-        f"Measured by `python -m bench.calibration` on {when(result)} "
-        "([JSON](../bench/results/calibration.json))."
-    )
-
-
-def calibration_short() -> str:
-    """What calibration gains at each width, for README.md."""
-    result = load("calibration")
-    rows = [
-        (
-            f"{row['bits']} bits, {mb(row['photographs']['bytes'])}",
-            *(
-                f"{row[way]['errors']['photographs'][metric]:.3f}"
-                for metric in ("content", "style")
-                for way in ("plain", "generated", "photographs")
-            ),
-        )
-        for row in result["rows"]
-    ]
-    header = (
-        "| | content error: plain | calibrated on generated pictures | on photographs "
-        "| style error: plain | calibrated on generated pictures | on photographs |"
-    )
-    return table(header, rows) + prose(
-        f"Measured by `python -m bench.calibration` on {when(result)} ([JSON](bench/results/calibration.json))."
-    )
 
 
 def load_time_short() -> str:
@@ -419,7 +332,10 @@ TABLES: dict[str, Callable[[], str]] = {
         budget_short,
         budget,
         calibration,
+        calibration_elsewhere,
         calibration_short,
+        calibration_sizes,
+        regrets,
         load_time_short,
         load_time,
         importers,

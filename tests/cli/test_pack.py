@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import on_a_terminal
 from tests.conftest import run
 
@@ -37,12 +39,14 @@ def test_a_size_instead_of_widths(tmp_path: Path) -> None:
     assert out.stat().st_size > 98_000
 
 
-def test_an_interrupt_keeps_the_old_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "shown_before"), [(("--max-size", "6MB"), b"packing"), (("--bits", "3", "--calibrate"), b"conv1_2")]
+)
+def test_an_interrupt_keeps_the_old_file(options: tuple[str, ...], shown_before: bytes, tmp_path: Path) -> None:
     """A real signal, in the midst of real work."""
     out = tmp_path / "x.safetensors"
     out.write_bytes(b"old")
-    arguments = ("pack", "vgg19", out, "--max-size", "6MB", "--force")
-    code, _, shown = on_a_terminal(*arguments, interrupt_at=b"packing")
+    code, _, shown = on_a_terminal("pack", "vgg19", out, *options, "--force", interrupt_at=shown_before)
     assert code == 130
     assert b"Interrupted; every file is the old one or a whole new one." in shown
     assert out.read_bytes() == b"old"

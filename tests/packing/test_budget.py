@@ -17,15 +17,15 @@ LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 
 
 def problem(numbers: list[int]) -> dict[str, list[Choice]]:
-    """Four layers, three widths each; sizes grow with the width, noise falls."""
+    """Four layers, three widths each; sizes grow with the width, the loss falls."""
     draws = iter(numbers)
     found: dict[str, list[Choice]] = {}
     for layer in LAYERS:
-        size, noise = 10, 4.0
+        size, loss = 10, 4.0
         found[layer] = []
         for bits in (1, 2, 3):
-            size, noise = size + next(draws), noise / (1 + next(draws))
-            found[layer].append(Choice(bits, size, noise))
+            size, loss = size + next(draws), loss / (1 + next(draws))
+            found[layer].append(Choice(bits, size, loss))
     return found
 
 
@@ -34,7 +34,7 @@ def problem(numbers: list[int]) -> dict[str, list[Choice]]:
 def test_the_choice_is_the_best_of_all(numbers: list[int], limit: int) -> None:
     choices = problem(numbers)
     options = [
-        (sum(visible_loss(n, c.bits, c.noise) for n, c in zip(LAYERS, combination, strict=True)), combination)
+        (sum(choice.loss for choice in combination), combination)
         for combination in itertools.product(*choices.values())
         if sum(c.bytes for c in combination) <= limit
     ]
@@ -44,7 +44,7 @@ def test_the_choice_is_the_best_of_all(numbers: list[int], limit: int) -> None:
         return
     chosen = choose_widths(choices, limit)
     picked = [next(c for c in choices[n] if c.bits == chosen[n]) for n in LAYERS]
-    loss = sum(visible_loss(n, c.bits, c.noise) for n, c in zip(LAYERS, picked, strict=True))
+    loss = sum(choice.loss for choice in picked)
     assert sum(c.bytes for c in picked) <= limit
     assert loss == pytest.approx(min(option[0] for option in options))
 
@@ -55,11 +55,11 @@ def test_a_large_problem_is_solved_within_its_budget_and_nearly_exactly() -> Non
     choices = {}
     for number in range(160):
         size = rng.uniform(5e5, 2e6)
-        noises = [size / 1e6 * (9 - bits) * rng.uniform(0.9, 1.1) for bits in range(1, 9)]
-        choices[f"layer{number}"] = [Choice(bits, int(bits * size), noises[bits - 1]) for bits in range(1, 9)]
+        losses = [size / 1e6 * (9 - bits) * rng.uniform(0.9, 1.1) for bits in range(1, 9)]
+        choices[f"layer{number}"] = [Choice(bits, int(bits * size), losses[bits - 1]) for bits in range(1, 9)]
     limit = sum(options[-1].bytes for options in choices.values()) // 2
     chosen = {layer: choices[layer][bits - 1] for layer, bits in choose_widths(choices, limit).items()}
-    loss = sum(visible_loss(layer, choice.bits, choice.noise) for layer, choice in chosen.items())
+    loss = sum(choice.loss for choice in chosen.values())
     assert sum(choice.bytes for choice in chosen.values()) <= limit
     assert loss <= 1.001 * least_possible(choices, limit)
 
@@ -68,7 +68,7 @@ def least_possible(choices: dict[str, list[Choice]], limit: int) -> float:
     """A loss that no choice within the limit can undercut: the best of many bounds of the Lagrangian dual."""
     bounds = []
     for price in np.geomspace(1e-9, 1e-3, 500):  # of a byte, in loss
-        cheapest = (min(visible_loss(n, c.bits, c.noise) + price * c.bytes for c in choices[n]) for n in choices)
+        cheapest = (min(c.loss + price * c.bytes for c in choices[n]) for n in choices)
         bounds.append(sum(cheapest) - price * limit)
     return float(max(bounds))
 

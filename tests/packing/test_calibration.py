@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ from vggquant.errors import OptionError, PictureError
 from vggquant.files.container import read
 from vggquant.files.sources import read_source
 from vggquant.models.features import relative_error
-from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.networks.vgg import ARCHITECTURES, Preprocessing
 from vggquant.packing import calibration, calibration_pictures
 from vggquant.packing.calibration import calibrate, calibrated_widths
 from vggquant.packing.inspection import info, verify
@@ -85,6 +88,36 @@ def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path
     checks = verify(files[0], against="vgg19").against
     assert [check.lossless for check in checks] == [True, True, False]
     assert [check.bias_equal for check in checks] == [True, True, False]
+
+
+def test_another_process_makes_the_same_bytes(tmp_path: Path) -> None:
+    code = (
+        "import sys; from vggquant import pack; pack('vgg19', sys.argv[1], bits='*=3', upto='relu1_2', calibrate=True)"
+    )
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("without", "with", "alone")}
+    for name, path in folders.items():
+        path.mkdir()
+        for index, picture in enumerate(generated_pictures(6, 64, 64, 7) if name != "alone" else ()):
+            Image.fromarray(picture).save(path / f"{index}.png")
+        if name != "without":
+            Image.new("RGB", (64, 64), (level,) * 3).save(path / "even.png")
+    (picture,) = pictures(seed=99, count=1)
+    expected = load_quantized_vgg(upto="relu2_1")(picture, ("relu2_1",))["relu2_1"]
+    errors = {}
+    for name, path in folders.items():
+        pack("vgg19", tmp_path / "out", bits=3, upto="relu2_1", calibrate=True, images=path, force=True)
+        errors[name] = relative_error(
+            load_quantized_vgg(tmp_path / "out", upto="relu2_1")(picture, ("relu2_1",))["relu2_1"], expected
+        )
+    assert errors["with"] < 1.1 * errors["without"]
+    assert errors["alone"] < 1  # finite, and no catastrophe
 
 
 def test_layers_of_8_bits_keep_their_own_codebook(few: None, tmp_path: Path) -> None:
@@ -164,15 +197,25 @@ def test_weights_of_their_width_are_copied_with_what_is_known_of_them(few: None,
     assert "palettized to 3 bits (calibrated" in report.info.changes
 
 
-def test_sources_in_float32_are_calibrated(few: None, tmp_path: Path) -> None:
-    source, out = tmp_path / "vgg11.pth", tmp_path / "out"
-    architecture = ARCHITECTURES["vgg11"]
-    arrays = random_arrays(architecture, upto="relu3_1")
+@pytest.mark.parametrize(("arch", "preprocessing"), [("vgg11", "caffe"), ("vgg13", "torch"), ("vgg16", "torch")])
+def test_other_networks_in_float32_are_calibrated(
+    few: None, arch: str, preprocessing: Preprocessing, tmp_path: Path
+) -> None:
+    source, out, deepest = tmp_path / f"{arch}.pth", tmp_path / "out", "relu3_1"
+    arrays = random_arrays(ARCHITECTURES[arch], upto=deepest)
     torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, source)
-    report = pack(source, out, bits=3, arch="vgg11", preprocessing="caffe", upto="relu3_1", calibrate=True)
+    options: dict[str, Any] = {"arch": arch, "preprocessing": preprocessing, "upto": deepest}
+    report = pack(source, out, bits=3, calibrate=True, **options)
     assert report.info.changes is not None
     assert "palettized to 3 to 8 bits" in report.info.changes
     assert not report.info.layers[0].lossless
+    pack(source, tmp_path / "reference", **options)
+    pack(source, tmp_path / "plain", bits="conv1_*=8,*=3", **options)
+    (picture,) = pictures(seed=99, count=1)
+    expected, before, after = (
+        load_quantized_vgg(tmp_path / name)(picture, (deepest,))[deepest] for name in ("reference", "plain", "out")
+    )
+    assert relative_error(after, expected) < 0.8 * relative_error(before, expected)
 
 
 def test_weights_whose_activations_overflow_are_refused_in_one_line(few: None, tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def test_each_picture_gives_its_share_and_counts_by_its_energy() -> None:
     assert float(samples.counts[0] / samples.counts[10]) == pytest.approx(energies[1] / energies[0], rel=1e-4)
 
 
+def test_a_picture_that_is_nearly_black_counts_no_more_than_a_hundred_others() -> None:
+    weight, bias = torch.ones(1, 9), torch.zeros(1)
+    expected = [torch.full((1, 1, 5, 5), level) for level in (1.0, 1.0, 1e-9)]
+    samples = sample(expected, expected, weight, bias, 9, np.random.default_rng(0))
+    assert float(samples.counts[-1]) == pytest.approx(100 * float(samples.counts[:6].mean()), rel=0.5)
+
+
 def test_the_reference_itself_has_no_error() -> None:
     samples, weight, bias = sampled(noise=0)
     problem = Problem(samples, weight, bias)

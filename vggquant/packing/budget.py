@@ -40,6 +40,9 @@ SENSITIVITY: Mapping[str, tuple[float, ...]] = {
     "conv5_4": (0.0094, 0.0077, 0.007, 0.0074, 0.004, 0.0042, 0.0039),
 }
 
+# Likewise for calibrated weights, for each unit of noise that plain k-means has. At 8 bits these are not calibrated.
+CALIBRATED: Mapping[str, tuple[float, ...]] = {}
+
 _MOST_STATES = 20_000  # kept from layer to layer; with these, sizes differ by some 1e-4 of the file
 
 
@@ -50,12 +53,12 @@ class Choice:
     Args:
         bits: Width.
         bytes: Size in the file.
-        noise: Squared error relative to the weights' own square sum.
+        loss: Visible loss, see `visible_loss`.
     """
 
     bits: int
     bytes: int
-    noise: float
+    loss: float
 
 
 def parse_size(size: int | str) -> int:
@@ -70,15 +73,16 @@ def parse_size(size: int | str) -> int:
     return int(Decimal(found[1]) * _UNITS[found[2].upper()])
 
 
-def visible_loss(layer: str, bits: int, noise: float) -> float:
+def visible_loss(layer: str, bits: int, noise: float, *, calibrated: bool = False) -> float:
     """What style transfer sees of a layer's noise: a sum of squared content, style and feature errors.
 
     Args:
         layer: ``conv1_1`` … ``conv5_4``; the layers of other networks, of which nothing was measured, all count alike.
         bits: Width at which the noise arose.
-        noise: Squared error relative to the weights' own square sum.
+        noise: Squared error relative to the weights' own square sum, of plain k-means in any case.
+        calibrated: Whether the layer is to be calibrated.
     """
-    sensitivity = SENSITIVITY.get(layer, (1.0,))
+    sensitivity = (CALIBRATED if calibrated else SENSITIVITY).get(layer, (1.0,))
     return noise * sensitivity[min(bits, len(sensitivity)) - 1]
 
 
@@ -106,7 +110,7 @@ def choose_widths(
     steps = []
     for layer, options in choices.items():
         size = np.add.outer([option.bytes for option in options], sizes).ravel()
-        loss = np.add.outer([visible_loss(layer, option.bits, option.noise) for option in options], losses).ravel()
+        loss = np.add.outer([option.loss for option in options], losses).ravel()
         order = np.lexsort((loss, size))
         best_before = np.concatenate(([np.inf], np.minimum.accumulate(loss[order])[:-1]))
         kept = order[loss[order] < best_before]

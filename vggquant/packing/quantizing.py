@@ -23,7 +23,7 @@ from vggquant.files.container import shares_codebooks, to_bytes
 from vggquant.files.weights import Floats, Weights
 from vggquant.networks.network import Network, TensorSpec, layer_of, weight_specs
 from vggquant.networks.vgg import as_vgg, require_vgg
-from vggquant.packing.budget import Choice, choose_widths
+from vggquant.packing.budget import Choice, choose_widths, visible_loss
 from vggquant.progress import Progress, ProgressCallback
 from vggquant.threads import map_in_threads
 
@@ -100,7 +100,7 @@ class Quantizer:
         outputs = [spec.shape[0] for spec in weight_specs(weights.network)]
         added = sum(4 * count + SCALE_ENTRY for count in outputs) + CALIBRATED_ON
         planes = replace(self, coding="planes")  # which the other coding never exceeds
-        return _fit(weights, planes._candidates(weights, _all_widths(weights)), size, added)
+        return _fit(weights, planes._candidates(weights, _all_widths(weights)), size, added, calibrated=True)
 
     def _candidates(self, weights: Weights, wanted: Mapping[str, Sequence[int]]) -> Candidates:
         """Palettize each weight at each width wanted, several at once."""
@@ -233,13 +233,15 @@ def changes_of(weights: Weights, lossy: Sequence[int], calibrated_on: str | None
     return now if before is None else f"{before}; {now}"
 
 
-def _fit(weights: Weights, candidates: Candidates, size: int, added: int = 0) -> dict[str, int]:
+def _fit(
+    weights: Weights, candidates: Candidates, size: int, added: int = 0, *, calibrated: bool = False
+) -> dict[str, int]:
     """The width of each layer with which least is lost in a file of at most `size` bytes, `added` bytes among them.
 
     Layers that share a codebook at some width have one width between them, so that there is one such codebook.
     """
     items = {members[0].layer: members for members in _items(weights.network)}
-    choices = {item: _choices(members, candidates) for item, members in items.items()}
+    choices = {item: _choices(members, candidates, calibrated) for item, members in items.items()}
     chosen, reckoned = dict.fromkeys(items, MIN_BITS), 0
     cure = "raise `max_size` or leave out layers with `upto`" if as_vgg(weights.network) else "raise `max_size`"
 
@@ -265,12 +267,13 @@ def _items(network: Network) -> list[tuple[TensorSpec, ...]]:
     return [small, *items] if small else [*items]
 
 
-def _choices(members: Sequence[TensorSpec], candidates: Candidates) -> list[Choice]:
+def _choices(members: Sequence[TensorSpec], candidates: Candidates, calibrated: bool) -> list[Choice]:
     """What weights take and lose together, at each width."""
     choices = []
     for bits in range(MIN_BITS, MAX_BITS + 1):
         found = [candidates[spec.name][bits] for spec in members]
         shared = {id(candidate.tensor.codebook): candidate.tensor.codebook for candidate in found if candidate.shared}
         size = sum(candidate.nbytes for candidate in found) + sum(codebook.nbytes for codebook in shared.values())
-        choices.append(Choice(bits, size, sum(candidate.noise for candidate in found)))
+        noise = sum(candidate.noise for candidate in found)
+        choices.append(Choice(bits, size, visible_loss(members[0].layer, bits, noise, calibrated=calibrated)))
     return choices
