@@ -18,7 +18,7 @@ PACKAGE = Path(vggquant.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
     "isolation": (("messages",), ("child", "parent")),
-    "networks": (("network",), ("vgg",), ("families",)),
+    "networks": (("network",), ("johnson", "vgg"), ("families",)),
     "codec": (("kmeans", "bitstream"), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
@@ -32,7 +32,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("sources",),
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
-    "models": (("devices", "gradients", "features", "half", "preprocessing", "frozen"), ("vgg",), ("load",)),
+    "models": (("devices", "gradients", "features", "half", "preprocessing", "frozen"), ("johnson", "vgg"), ("load", "painters")),
     "packing": (
         ("budget", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
         ("quantizing", "unpacker", "calibration"),
@@ -45,7 +45,13 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("checks", "memory", "states"),
         ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),
-        ("painting",),
+        ("painting", "feedforward"),
+    ),
+    "training": (
+        ("options",),
+        ("checks", "crops", "objective", "checkpoints", "processes", "packing"),
+        ("trainer",),
+        ("training",),
     ),
     "comparison": (
         ("sample_pictures", "subjects"),
@@ -58,7 +64,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("output", "options"),
         ("progress",),
-        ("pack", "unpack", "info", "verify", "compare", "stylize"),
+        ("pack", "unpack", "info", "verify", "compare", "stylize", "train"),
         ("app",),
     ),
 }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vggquant.errors import VggQuantError
     from vggquant.models.frozen import Frozen
     from vggquant.models.load import load_quantized_state_dict, load_quantized_vgg
+    from vggquant.models.painters import load_stylizer
     from vggquant.models.vgg import VGG
     from vggquant.packing.inspection import info, verify
     from vggquant.packing.packer import pack
@@ -27,6 +28,7 @@ __all__ = [
     "info",
     "load_quantized_state_dict",
     "load_quantized_vgg",
+    "load_stylizer",
     "pack",
     "stylize",
     "unpack",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = offer(
         "info": "packing.inspection",
         "load_quantized_state_dict": "models.load",
         "load_quantized_vgg": "models.load",
+        "load_stylizer": "models.painters",
         "pack": "packing.packer",
         "stylize": "style.transfer",
         "unpack": "packing.unpacker",

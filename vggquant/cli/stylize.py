@@ -1,4 +1,7 @@
-"""`vggquant stylize`: its options, their checks and its report; the painting is left to `style.painting`."""
+"""`vggquant stylize`: its options, their checks and its report.
+
+Painting is left to `style.painting`, and that in one pass to `style.feedforward`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vggquant.cli.options import LayerWeight, Weights, Word, force_option
 from vggquant.cli.output import as_typed, echo
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = StyleOptions()
 HERE = "."  # the default of --save-to
+ONE_PASS = {"content", "styles", "out", "network", "size", "pixels", "device", "force"}  # what has a meaning there
 
 
 def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -53,8 +58,11 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 
 @click.command()
 @click.argument("content")
-@click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
+@click.argument("styles", nargs=-1, metavar="STYLE...")
 @click.option("-o", "--out", required=True, help="Picture to write: .png, .jpg, .webp or .tif.")
+@click.option(
+    "--network", metavar="FILE", help="Paint in one pass, with one that train made, or starry, scream, wave or mosaic."
+)
 @click.option(
     "--weights", metavar="FILE", is_eager=True, callback=list_layers, help="A packed file.  [default: embedded VGG-19]"
 )
@@ -131,17 +139,29 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     help="Print those of --weights.",
 )
 @force_option
+@click.pass_context
 def stylize(
+    ctx: click.Context,
     content: str,
     styles: tuple[str, ...],
     out: str,
+    network: str | None,
     start: str,
     save_every: int | None,
     save_to: str,
     save_prefix: str,
     **given: Any,
 ) -> None:
-    """Paint CONTENT in the manner of the STYLE pictures, and write it to --out."""
+    """Paint CONTENT in the manner of the STYLE pictures, and write it to --out.
+
+    With --network there are no styles: all pictures are painted in the one that the network knows, several of them
+    into the folder --out.
+    """
+    if network is not None:
+        _paint_in_one_pass(ctx, (content, *styles), out, network, given)
+        return
+    if not styles:
+        raise OptionError("a STYLE after CONTENT", "none", "name one, or a `network`", tensor="styles")
     from vggquant.style.painting import paint
 
     style_names = {field.name for field in dataclasses.fields(StyleOptions)} & given.keys()
@@ -156,6 +176,25 @@ def stylize(
     loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
     steps = f"{options.steps} step{'s' * (options.steps != 1)}"
     echo(f"{out}: {report.width} × {report.height} pixels, {steps}" + (f"; {loss}" if loss else ""))
+
+
+def _paint_in_one_pass(
+    ctx: click.Context, contents: tuple[str, ...], out: str, network: str, given: dict[str, Any]
+) -> None:
+    """Paint with a network that knows its style."""
+    for name in ctx.params:
+        typed = ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        if typed and name not in ONE_PASS:
+            raise OptionError("no such option where a network paints", "one", "leave it out", tensor=name)
+    from vggquant.style.feedforward import paint_in_one_pass
+
+    kept = {name: given[name] for name in ("size", "pixels", "device", "force")}
+    with progress_bar("painting") as progress:
+        painted = paint_in_one_pass(contents, out, network, progress=progress, **kept)
+    for picture in painted:
+        for note in picture.notes:
+            echo(as_typed(note, stylize), err=True)
+        echo(f"{picture.path}: {picture.width} × {picture.height} pixels")
 
 
 def _style_options(start: str, given: dict[str, Any]) -> StyleOptions:

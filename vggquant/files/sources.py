@@ -42,6 +42,7 @@ from vggquant.networks.vgg import (
 )
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
+PAINTERS = ("starry", "scream", "wave", "mosaic")  # the words for the embedded networks that paint
 
 SourceLike = Readable | StateDict
 
@@ -73,9 +74,9 @@ class Asked:
 
 
 @functools.cache
-def embedded_path() -> Path:
-    """Path of the embedded VGG-19; where the package lies in a zip file, of a copy that is removed at exit."""
-    packed = importlib.resources.files("vggquant") / "weights" / "vgg19.safetensors"
+def embedded_path(name: str = EMBEDDED) -> Path:
+    """Path of an embedded file; where the package lies in a zip file, of a copy that is removed at exit."""
+    packed = importlib.resources.files("vggquant") / "weights" / f"{name}.safetensors"
     if isinstance(packed, Path):
         return packed
     copies = ExitStack()
@@ -90,8 +91,10 @@ def resolve(source: Readable | None) -> Readable: ...
 @overload
 def resolve(source: SourceLike | None) -> SourceLike: ...
 def resolve(source: SourceLike | None) -> SourceLike:
-    """The source itself, or the embedded file for ``None`` and the word ``vgg19``."""
-    return embedded_path() if source is None or (isinstance(source, str) and source == EMBEDDED) else source
+    """The source itself, or for a word the embedded file that it stands for; ``None`` means ``vgg19``."""
+    if source is None:
+        return embedded_path()
+    return embedded_path(source) if isinstance(source, str) and source in (EMBEDDED, *PAINTERS) else source
 
 
 def name_of_source(source: SourceLike | None) -> PathLike:

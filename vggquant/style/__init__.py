@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vggquant.lazy_imports import offer
 
 if TYPE_CHECKING:
+    from vggquant.style.feedforward import paint_in_one_pass
     from vggquant.style.losses import TotalVariationLoss
     from vggquant.style.options import StyleOptions
     from vggquant.style.painting import paint
@@ -28,6 +29,7 @@ __all__ = [
     "StyleProgress",
     "TotalVariationLoss",
     "paint",
+    "paint_in_one_pass",
     "picture_loss",
     "stylize",
 ]
@@ -45,6 +47,7 @@ __getattr__, __dir__ = offer(
         "StyleProgress": "transfer",
         "TotalVariationLoss": "losses",
         "paint": "painting",
+        "paint_in_one_pass": "feedforward",
         "picture_loss": "transfer",
         "stylize": "transfer",
     },

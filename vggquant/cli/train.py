@@ -1,0 +1,71 @@
+"""`vggquant train`: its options and its report; the training is left to `training`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import click
+
+from vggquant.cli.options import Word, force_option
+from vggquant.cli.output import as_typed, echo
+from vggquant.cli.progress import progress_bar
+from vggquant.networks.johnson import STOCK
+from vggquant.style.options import PRECISIONS
+from vggquant.training.options import TrainingOptions
+
+DEFAULTS = TrainingOptions()
+
+
+@click.command()
+@click.argument("style")
+@click.option("-o", "--out", required=True, help="Packed file to write.")
+@click.option("--images", metavar="FOLDER", help="Photographs to train on.  [default: generated pictures]")
+@click.option("--network", type=click.Choice(tuple(STOCK)), default=DEFAULTS.network, show_default=True)
+@click.option("--alpha", type=float, default=DEFAULTS.alpha, show_default=True, help="Width multiplier.")
+@click.option("--blocks", type=int, help="Residual blocks.  [default: 3 of tiny, 5 of johnson]")
+@click.option("--steps", type=click.IntRange(1), default=DEFAULTS.steps, show_default=True)
+@click.option("--size", type=int, default=DEFAULTS.size, show_default=True, help="Side of the crops, in pixels.")
+@click.option("--batch", type=click.IntRange(1), default=DEFAULTS.batch, show_default=True, help="Crops of a step.")
+@click.option(
+    "--style-pixels",
+    type=int,
+    default=DEFAULTS.style_pixels,
+    show_default=True,
+    help="Area of the style; strokes appear as large as they are in it.",
+)
+@click.option("--content-weight", type=float, default=DEFAULTS.content_weight, show_default=True)
+@click.option("--style-weight", type=float, default=DEFAULTS.style_weight, show_default=True)
+@click.option("--color-weight", type=float, default=DEFAULTS.color_weight, show_default=True)
+@click.option("--tv-weight", type=float, default=DEFAULTS.tv_weight, show_default=True, help="Of the total variation.")
+@click.option("--learning-rate", type=float, default=DEFAULTS.learning_rate, show_default=True)
+@click.option(
+    "--precision",
+    type=Word(PRECISIONS),
+    default=DEFAULTS.precision,
+    show_default=True,
+    help="auto is bf16 where the processor has it.",
+)
+@click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
+@click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules.  [default: 8]")
+@click.option("--max-size", metavar="SIZE", help="Instead: the largest size of the file, such as 17KB.")
+@click.option("--checkpoint", metavar="FILE", help="Where to go on from later.  [default: beside OUT]")
+@click.option("--resume", metavar="FILE", help="A checkpoint to go on from.")
+@click.option("--preview", metavar="FILE", help="Picture to write on the way.")
+@click.option("--every", type=click.IntRange(1), default=250, show_default=True, help="Steps between checkpoints.")
+@click.option("--device", default="cpu", show_default=True)
+@force_option
+def train(style: str, out: str, **given: Any) -> None:
+    """Train a network that paints in the manner of the STYLE picture in one pass, and pack it into --out."""
+    from vggquant.training.training import train as run
+
+    names = {field.name for field in dataclasses.fields(TrainingOptions)} & given.keys()
+    options = TrainingOptions(**{name: given.pop(name) for name in names})
+    with progress_bar("training") as progress:
+        report = run(style, out, options, progress=progress, **given)
+    if not report.bytes:  # another process wrote the file
+        return
+    for note in report.notes:
+        echo(as_typed(note, train), err=True)
+    loss = ", ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
+    echo(f"{out}: {report.parameters:,} weights in {report.bytes:,} bytes; {loss}")

@@ -1,0 +1,52 @@
+"""A packed file to a network that paints in one pass.
+
+Reading is left to `files`, restoring to `codec`, and the networks themselves to their own modules.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vggquant.errors import NetworkError, located
+from vggquant.files.container import read
+from vggquant.files.disk import Readable, name_of
+from vggquant.files.sources import resolve
+from vggquant.models.devices import require_device
+from vggquant.models.johnson import Johnson
+from vggquant.networks.johnson import JohnsonNetwork
+
+
+@torch.inference_mode(False)  # tensors made in that mode would be of no use for gradients later
+def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> nn.Module:
+    """Load a network that paints in one pass.
+
+    Args:
+        path: A packed file of the family ``johnson``, as for `load_quantized_vgg`, or the name of an embedded one:
+            ``starry``, ``scream``, ``wave`` or ``mosaic``.
+        device: Where the weights go.
+
+    Returns:
+        A module from pictures (N, 3, H, W), RGB in [0, 1], to paintings of the same shape; in eval mode, and its
+        parameters need no gradient.
+
+    Raises:
+        VggQuantError: The file is missing or not sound, or holds a network that does not paint.
+
+    Example:
+        >>> paint = load_stylizer("starry")
+        >>> paint(torch.rand(1, 3, 48, 64)).shape
+        torch.Size([1, 3, 48, 64])
+    """
+    device = require_device(device)
+    file = resolve(path)
+    weights = read(file)
+    with located(name_of(file)):
+        network = weights.network
+        if not isinstance(network, JohnsonNetwork):
+            cure = "name one that `vggquant train` made"
+            raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
+        painter = Johnson(network)
+        state = {spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors}
+        painter.load_state_dict(state)
+    return painter.to(device).eval().requires_grad_(False)

@@ -1,0 +1,85 @@
+"""Checkpoints: the state of a training in a file, whole or not at all, tied to what was asked for.
+
+They are torch's files and hold nothing that runs code. What the state consists of is left to `trainer`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from vggquant.errors import SourceError, located
+from vggquant.files.disk import HEAD_BYTES, PathLike, read_file, write_file
+from vggquant.training.options import TrainingOptions
+
+ENDING = ".checkpoint"
+_MARK = "vggquant training 1"
+_OVERHEAD = 2**20  # bytes beside the parameters, of which a checkpoint holds three times as many, in float32
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a training is for; a checkpoint goes on with this and nothing else.
+
+    Args:
+        options: Settled.
+        style: SHA-256 of the style picture's file.
+        photographs: What they are, in words.
+    """
+
+    options: TrainingOptions
+    style: str
+    photographs: str
+
+
+def write_checkpoint(path: PathLike, task: Task, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, in place of an older one.
+
+    Raises:
+        StorageError: It cannot be written, or what is there is no checkpoint.
+    """
+    whole = {"mark": _MARK, **dataclasses.asdict(task), "state": dict(state)}
+    buffer = io.BytesIO()
+    torch.save(whole, buffer)
+    write_file(path, [buffer.getvalue()], force=is_checkpoint(path))
+
+
+def read_checkpoint(path: PathLike, task: Task) -> Mapping[str, Any]:
+    """Read the state of a training.
+
+    Raises:
+        SourceError: The file is no checkpoint, or one of another training.
+        StorageError: It cannot be read.
+    """
+    data = read_file(path, most=_OVERHEAD + 16 * task.options.shape.parameters)
+    cure = "name a checkpoint that train wrote"
+    with located(path):
+        try:
+            whole = torch.load(io.BytesIO(data.tobytes()), map_location="cpu", weights_only=True)
+        except Exception:  # whatever a file can bring about
+            raise SourceError("a checkpoint of a training", "another file", cure) from None
+        if not isinstance(whole, dict) or whole.get("mark") != _MARK:
+            raise SourceError("a checkpoint of a training", "another file", cure)
+        asked = dataclasses.asdict(task)
+        asked, held = ({**asked.pop("options"), **asked}, {**whole.pop("options"), **whole})
+        for name, value in asked.items():
+            if held.get(name) != value:
+                raise SourceError(f"{value}, as asked for now", held.get(name), "ask for the same", tensor=name)
+        state: Mapping[str, Any] = whole["state"]
+        return state
+
+
+def is_checkpoint(path: PathLike) -> bool:
+    """Whether a file is a checkpoint, and not something else of that name."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return _MARK.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False

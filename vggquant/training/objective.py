@@ -1,0 +1,88 @@
+"""What a painter is trained for: content, style, colours and smoothness of what it paints, seen through a VGG.
+
+Differences are taken relative to what they are measured against, so the weights of the terms mean the same for every
+style and every network; they are the squares of the metrics of `models.features`. The functions that sum them are those
+of `style.losses`, which the transfer shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from vggquant.models.features import Features
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
+from vggquant.style.losses import TotalVariationLoss, activations_of, distance, gram_matrices
+from vggquant.style.options import Precision
+
+
+class PainterLoss:
+    """How far paintings are from the content of photographs and from the style of a picture.
+
+    Args:
+        vgg: Gives activations by layer name.
+        style: (1, 3, H, W), RGB in [0, 1], at the scale at which it is to appear.
+        weights: Of the terms ``content``, ``style``, ``color`` and ``tv``.
+        precision: Of the network, ``float32`` or ``bf16``.
+    """
+
+    def __init__(self, vgg: Features, style: Tensor, weights: Mapping[str, float], precision: Precision) -> None:
+        self.network = partial(activations_of, vgg, precision=precision)
+        self.weights = weights
+        self.variation = TotalVariationLoss()
+        with torch.no_grad():
+            self.grams = gram_matrices(self.network(style, STYLE_LAYERS), STYLE_LAYERS)
+            self.colors = _Colors(style)
+        # the mean of ‖G − G*‖² / ‖G*‖² over the layers
+        self.layer_weights = {
+            layer: 1 / (len(STYLE_LAYERS) * float(gram.square().mean())) for layer, gram in self.grams.items()
+        }
+
+    def targets(self, photographs: Tensor) -> Mapping[str, Tensor]:
+        """What the content of photographs is, for paintings of them to be compared with."""
+        with torch.no_grad():
+            return self.network(photographs, (CONTENT_LAYER,))
+
+    def __call__(self, paintings: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The terms of the loss, each a mean over the paintings (N, 3, H, W), without their weights."""
+        found = self.network(paintings, _LAYERS)
+        energy = targets[CONTENT_LAYER].float().square().mean((1, 2, 3))
+        content = distance(found, targets, {CONTENT_LAYER: 1.0}) / energy
+        style = distance(gram_matrices(found, STYLE_LAYERS), self.grams, self.layer_weights)
+        return {
+            "content": content.mean(),
+            "style": style.mean(),
+            "color": self.colors.differences(paintings).mean(),
+            "tv": self.variation(255 * paintings),
+        }
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The terms, each times its weight, in one sum."""
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+
+
+_LAYERS: Sequence[str] = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
+_LEAST_SPREAD = 1e-4  # variance that colours are taken to have in each direction
+
+
+class _Colors:
+    """The mean and the covariance of the colours of a picture, as a frame in which others are measured.
+
+    Args:
+        picture: (1, 3, H, W).
+    """
+
+    def __init__(self, picture: Tensor) -> None:
+        flat = picture[0].flatten(1)
+        self.mean = flat.mean(1, keepdim=True)
+        spread = torch.cov(flat, correction=0) + _LEAST_SPREAD * torch.eye(3).to(flat)
+        self.whitening = torch.linalg.inv(torch.linalg.cholesky(spread))
+
+    def differences(self, pictures: Tensor) -> Tensor:
+        """How far the second moments of colours, whitened, are from those of the picture, which are 1, (N,)."""
+        white = self.whitening @ (pictures.flatten(2) - self.mean)
+        moments = white @ white.mT / white.shape[2]
+        return (moments - torch.eye(3).to(moments)).square().mean((1, 2)) + white.mean(2).square().mean(1)

@@ -1,0 +1,78 @@
+"""The options of training a painter with their defaults, which the command line shares with `train`; needs no torch.
+
+Whether values have a meaning is checked by `checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vggquant.networks.johnson import JohnsonNetwork
+from vggquant.style.options import OTHER_SPELLINGS, Precision
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a painter is made and trained.
+
+    The terms of the loss are relative to what they are measured against, see `objective`, so the same weights suit
+    most styles. More content keeps more of the photograph, more style has larger and wilder strokes.
+
+    Args:
+        network: ``tiny`` or ``johnson``, see `JohnsonNetwork.stock`.
+        alpha: Its width multiplier.
+        blocks: Its residual blocks, if not as many as usual.
+        steps: How often its weights are changed.
+        size: Side of the crops in pixels.
+        batch: Crops of one step, on all processes together.
+        style_pixels: Area of the style picture. Strokes appear as large as they are in it.
+        content_weight: Factor of the content loss, ‖F − F*‖² / ‖F*‖² at relu4_2.
+        style_weight: Factor of the style loss, the mean of ‖G − G*‖² / ‖G*‖² over relu1_1 … relu5_1.
+        color_weight: Factor of the difference of the colours' means and covariances.
+        tv_weight: Factor of the total variation.
+        learning_rate: Of Adam, at its highest.
+        precision: In which the VGG computes: ``float32``, ``bf16`` (``bfloat16`` too), or ``auto``, which is bf16 on
+            devices that have it.
+        seed: Of the first weights and of the crops.
+    """
+
+    network: str = "tiny"
+    alpha: float = 0.3
+    blocks: int | None = None
+    steps: int = 5000
+    size: int = 256
+    batch: int = 4
+    style_pixels: int = 250_000
+    content_weight: float = 1.0
+    style_weight: float = 2.0
+    color_weight: float = 0.1
+    tv_weight: float = 0.0
+    learning_rate: float = 0.01
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", OTHER_SPELLINGS.get(str(self.precision), self.precision))
+
+    def settled(self, *, bf16: bool) -> TrainingOptions:
+        """The same options with a precision in place of ``auto``, given whether the device has bf16."""
+        return replace(self, precision="bf16" if bf16 else "float32") if self.precision == "auto" else self
+
+    @property
+    def shape(self) -> JohnsonNetwork:
+        """The network that is trained.
+
+        Raises:
+            OptionError: There is no such network.
+        """
+        return JohnsonNetwork.stock(self.network, self.alpha, self.blocks)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Factors of the terms of the loss, by name."""
+        return {
+            "content": self.content_weight,
+            "style": self.style_weight,
+            "color": self.color_weight,
+            "tv": self.tv_weight,
+        }

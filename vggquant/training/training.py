@@ -1,0 +1,230 @@
+"""Trains a painter from files to a file: `train`. Brings the other modules of this folder together.
+
+On the way it writes checkpoints and previews; one step of the training is left to `trainer`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader
+
+from vggquant import __version__
+from vggquant.errors import OptionError, StorageError, located
+from vggquant.files.container import write
+from vggquant.files.disk import PathLike, check_output
+from vggquant.models.devices import computes_bf16, require_device
+from vggquant.networks.vgg import STYLE_LAYERS
+from vggquant.packing.widths import Bits
+from vggquant.pictures.files import Picture, check_ending, read_picture, write_picture
+from vggquant.progress import Progress, ProgressCallback
+from vggquant.style.loading import load_network
+from vggquant.training.checkpoints import ENDING, Task, is_checkpoint, read_checkpoint, write_checkpoint
+from vggquant.training.checks import check_options
+from vggquant.training.crops import Crops, Photographs
+from vggquant.training.objective import PainterLoss
+from vggquant.training.options import TrainingOptions
+from vggquant.training.packing import palettized, unquantized
+from vggquant.training.processes import Processes, together
+from vggquant.training.trainer import Trainer
+
+EVERY = 250  # steps from one checkpoint and preview to the next
+NEWEST = 0.02  # share of the newest step in the terms that are shown
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a training; its message says where it goes on."""
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What was trained.
+
+    Args:
+        bytes: Size of the file; 0 in all processes but the one that wrote it.
+        parameters: How many numbers the network has.
+        loss: Terms of the loss, means over the last steps, by name.
+        notes: Sentences for the caller.
+    """
+
+    bytes: int
+    parameters: int
+    loss: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+def train(
+    style: PathLike,
+    out: PathLike,
+    options: TrainingOptions | None = None,
+    *,
+    images: PathLike | None = None,
+    bits: Bits | None = None,
+    max_size: int | str | None = None,
+    checkpoint: PathLike | None = None,
+    resume: PathLike | None = None,
+    preview: PathLike | None = None,
+    every: int = EVERY,
+    device: str = "cpu",
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> TrainReport:
+    """Train a network that paints pictures in one style in one pass, and pack it.
+
+    Under torchrun several processes train together, each on its share of every batch; the first of them writes.
+
+    Args:
+        style: A picture in the manner of which it is to paint.
+        out: The packed file to write.
+        options: Of the network and its training.
+        images: A folder of photographs to train on; generated pictures if not given.
+        bits: Bits per code, as for `pack`; 8 if not given.
+        max_size: Instead of `bits`, the largest size of the file.
+        checkpoint: Where the state goes from which training can go on; beside `out` if not given, and removed from
+            there in the end.
+        resume: A checkpoint to go on from, exactly. The options must be the same.
+        preview: A picture to write on the way: what the painter makes of the first of the photographs.
+        every: Steps from one checkpoint, and preview, to the next.
+        device: Where to compute.
+        force: Whether existing files may be replaced.
+        progress: Called after each step.
+
+    Raises:
+        VggQuantError: A file is missing, not sound or in the way, or an option has no meaning.
+        TrainingInterrupted: Ctrl-C was pressed; the checkpoint was written.
+    """
+    options = options or TrainingOptions()
+    check_options(options)
+    if every < 1:
+        raise OptionError("1 step or more", every, "choose a larger number", tensor="every")
+    files = _Files(out, checkpoint, resume, preview, force)
+    files.check(style)
+    picture = read_picture(style, pixels=options.style_pixels)
+    photographs = Photographs(images)
+    with together(require_device(device)) as processes:
+        options = options.settled(bf16=computes_bf16(processes.device))
+        vgg = load_network(options.precision, upto=STYLE_LAYERS[-1], device=processes.device)
+        with located(style):
+            loss = PainterLoss(vgg, picture.pixels.to(processes.device), options.weights, options.precision)
+        task = Task(options, str(picture.sha256), photographs.description)
+        trainer = Trainer(options, loss, processes)
+        palettized(unquantized(trainer.painter, ""), bits, max_size)  # which refuses them now, and not in hours
+        if resume is not None:
+            trainer.go_on(read_checkpoint(resume, task))
+        run = _Run(trainer, task, files, photographs, processes)
+        run.train(every, progress)
+        made = (
+            f"trained by vggquant {__version__} for the style of {os.path.basename(os.fspath(style))} "
+            f"(SHA-256 {task.style}) on {task.photographs}, {options.steps} steps of {options.batch} crops of "
+            f"{options.size} pixels"
+        )
+        weights = palettized(unquantized(trainer.painter.cpu(), made), bits, max_size)
+        size = write(out, weights, force=force) if processes.first else 0
+        if processes.first:
+            files.tidy()
+    notes = (*run.notes, *(f"passed over {refused}" for refused in photographs.refused.values()))
+    return TrainReport(size, options.shape.parameters, run.smoothed, notes)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What a training writes, and what it goes on from."""
+
+    out: PathLike
+    named_checkpoint: PathLike | None
+    resume: PathLike | None
+    preview: PathLike | None
+    force: bool
+
+    @property
+    def checkpoint(self) -> PathLike:
+        return f"{os.fspath(self.out)}{ENDING}" if self.named_checkpoint is None else self.named_checkpoint
+
+    def check(self, style: PathLike) -> None:
+        """Refuse, before anything is computed, what could not be written in the end."""
+        sources = [style] if self.resume is None else [style, self.resume]
+        check_output(self.out, force=self.force, sources=sources)
+        if self.preview is not None:
+            check_ending(self.preview)
+            check_output(self.preview, force=self.force or self.resume is not None, sources=[style])
+        there = is_checkpoint(self.checkpoint)
+        again = self.resume is not None and os.path.realpath(self.resume) == os.path.realpath(self.checkpoint)
+        if there and not self.force and not again:
+            expected, cure = "a new file", "go on from it with `resume`, or pass `force=True`"
+            raise StorageError(expected, "a checkpoint of before", cure, path=self.checkpoint)
+        check_output(self.checkpoint, force=there, sources=[style])
+
+    def tidy(self) -> None:
+        """Remove the checkpoint, if nobody asked for it."""
+        if self.named_checkpoint is None and is_checkpoint(self.checkpoint):
+            os.remove(self.checkpoint)
+
+
+class _Run:
+    """The steps of one call of `train`, with what is written on the way.
+
+    Args:
+        trainer: At its beginning, or where a checkpoint left it.
+        task: What it trains for.
+        files: What is written.
+        photographs: What it trains on.
+        processes: That train together.
+    """
+
+    def __init__(
+        self, trainer: Trainer, task: Task, files: _Files, photographs: Photographs, processes: Processes
+    ) -> None:
+        self.trainer, self.task, self.files, self.processes = trainer, task, files, processes
+        self.photographs = photographs
+        self.smoothed: dict[str, float] = {}
+        self.notes: list[str] = []
+        self._reached: dict[str, object] | None = None  # the state after the last whole step
+
+    def train(self, every: int, progress: ProgressCallback | None) -> None:
+        """Make all steps that are still to be made."""
+        options, first = self.task.options, self.trainer.done
+        numbers = self.processes.numbers(options.batch, range(first, options.steps))
+        crops = Crops(self.photographs, options.size, options.seed, numbers)
+        started = time.monotonic()
+        try:
+            for photographs in DataLoader(crops, options.batch // self.processes.count):
+                self._note(self.trainer.step(photographs))
+                self._reached = copy.deepcopy(self.trainer.state())
+                if self.processes.first:
+                    done = self.trainer.done
+                    if progress is not None:
+                        elapsed = time.monotonic() - started
+                        left = elapsed / (done - first) * (options.steps - done)
+                        progress(Progress("train", done, options.steps, elapsed, values=self.smoothed, left=left))
+                    if done % every == 0 or done == options.steps:
+                        self._save()
+        except KeyboardInterrupt:
+            if self._reached is None or not self.processes.first:
+                raise
+            write_checkpoint(self.files.checkpoint, self.task, self._reached)
+            done, where = self._reached["done"], os.fspath(self.files.checkpoint)
+            held = f"{where} holds what was reached, to go on from with `resume`"
+            raise TrainingInterrupted(f"Interrupted after step {done} of {options.steps}; {held}") from None
+
+    def _note(self, terms: Mapping[str, float]) -> None:
+        """Follow the terms of the loss, which differ from crop to crop."""
+        share = max(1 / self.trainer.done, NEWEST)
+        before = self.smoothed or terms
+        self.smoothed = {name: (1 - share) * before[name] + share * term for name, term in terms.items()}
+
+    def _save(self) -> None:
+        """Write a checkpoint and a preview; a training is not given up for want of room for these."""
+        try:
+            write_checkpoint(self.files.checkpoint, self.task, self.trainer.state())
+            if self.files.preview is not None:
+                photograph = self.photographs[0][None].float() / 255
+                with torch.no_grad():
+                    painting = self.trainer.painter(photograph.to(self.trainer.device)).cpu()
+                write_picture(self.files.preview, Picture(painting), force=True)
+        except StorageError as error:
+            self.notes.append(f"not written after step {self.trainer.done}: {error}")
