@@ -40,6 +40,7 @@ def pictures(seed: int, count: int = 6, side: int = 64) -> list[Tensor]:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few small pictures, so that a test takes seconds."""
     monkeypatch.setattr(calibration_pictures, "MOST", 8)
+    monkeypatch.setattr(calibration_pictures, "GENERATED", 8)
     monkeypatch.setattr(calibration_pictures, "PIXELS", 64 * 64)
     monkeypatch.setattr(calibration, "LEAST_POSITIONS", 5_000)
 
