@@ -91,16 +91,15 @@ def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path
     assert [check.bias_equal for check in checks] == [True, True, False]
 
 
-def test_another_process_makes_the_same_bytes(tmp_path: Path) -> None:
-    code = (
-        "import sys; from vggquant import pack; pack('vgg19', sys.argv[1], bits='*=3', upto='relu1_2', calibrate=True)"
-    )
+def test_another_process_makes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    code = "import sys; from vggquant import pack; pack('vgg19', sys.argv[1], bits='*=3', upto='relu1_2', "
+    code += "calibrate=True, images=sys.argv[2])"
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True)
+        subprocess.run([sys.executable, "-c", code, tmp_path / name, folder], check=True)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize("level", [0, 115])  # black, and a grey that activates nearly nothing
 def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("without", "with", "alone")}
     for name, path in folders.items():
@@ -121,9 +120,9 @@ def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path
     assert errors["alone"] < 1  # finite, and no catastrophe
 
 
-def test_layers_of_8_bits_keep_their_own_codebook(few: None, tmp_path: Path) -> None:
+def test_layers_that_lose_nothing_keep_their_own_codebook(few: None, tmp_path: Path) -> None:
     pack("vgg19", tmp_path / "plain", upto="relu1_2")
-    pack("vgg19", tmp_path / "calibrated", upto="relu1_2", calibrate=True)
+    pack("vgg19", tmp_path / "calibrated", bits=8, upto="relu1_2", calibrate=True)
     ours, theirs = (read(tmp_path / name) for name in ("calibrated", "plain"))
     for name, tensor in theirs.palettized.items():
         assert np.array_equal(ours.array(name), theirs.array(name))
@@ -227,21 +226,25 @@ def test_weights_whose_activations_overflow_are_refused_in_one_line(few: None, t
     options = ("--bits", "3", "--arch", "vgg11", "--preprocessing", "caffe", "--upto", "relu2_1", "--calibrate")
     result = run("pack", source, out, *options)
     assert result.exit_code == 1
-    assert "conv2_1: expected weights with finite activations, got infinite ones; leave out" in result.stderr
+    assert f"{source}: conv1_1: expected weights with finite activations, got infinite ones; leave out" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert not out.exists()
 
 
 def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(OptionError, match="images: expected `calibrate=True` with pictures, got none; add it"):
+    with pytest.raises(OptionError, match="images: expected `calibrate=True` beside it, got nothing; add that"):
         pack("vgg19", out, images=folder)
-    with pytest.raises(PictureError, match="expected a folder of pictures, got no such folder"):
+    with pytest.raises(OptionError, match="calibrate: expected widths or a size to calibrate for, got none"):
         pack("vgg19", out, calibrate=True, images=tmp_path / "missing")
+    with pytest.raises(OptionError, match="bits: "):  # before any picture is looked at
+        pack("vgg19", out, bits=9, calibrate=True, images=tmp_path / "missing")
+    with pytest.raises(PictureError, match="expected a folder of pictures, got no such folder"):
+        pack("vgg19", out, bits=3, calibrate=True, images=tmp_path / "missing")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"bad: expected pictures to calibrate on, got none that serve \(.*a\.png"):
-        pack("vgg19", out, calibrate=True, images=tmp_path / "bad")
+        pack("vgg19", out, bits=3, calibrate=True, images=tmp_path / "bad")
     assert not out.exists()
 
 
@@ -253,4 +256,4 @@ def test_the_command(few: None, folder: Path, tmp_path: Path) -> None:
     assert run("verify", out).exit_code == 0
     refused = run("pack", "vgg19", out, "--images", folder)
     assert refused.exit_code == 2
-    assert "Error: --images: expected --calibrate with pictures, got none; add it" in refused.stderr
+    assert "Error: --images: expected --calibrate beside it, got nothing; add that or leave it out" in refused.stderr

@@ -66,7 +66,7 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
             checksum.update(f"{found.sha256}\n".encode())
     if not pictures:
         raise PictureError("pictures to calibrate on", f"none that serve ({refused[0]})", "name others", path=folder)
-    description = f"{len(pictures)} pictures (SHA-256 of the lines of their SHA-256: {checksum.hexdigest()})"
+    description = f"{len(pictures)} pictures (SHA-256 of the list of their SHA-256 sums: {checksum.hexdigest()})"
     return CalibrationPictures(tuple(pictures), description, tuple(f"passed over {one}" for one in refused))
 
 
@@ -79,5 +79,5 @@ def _read(path: Path, smallest_side: int) -> Picture | VggQuantError:
     height, width = picture.size
     if min(height, width) >= smallest_side:
         return picture
-    expected = f"sides of at least {smallest_side} pixels at {PIXELS:,} in all"
+    expected = f"sides of at least {smallest_side} pixels once it is scaled to {PIXELS:,} in all"
     return PictureError(expected, f"{width} × {height}", "crop it", path=path)
