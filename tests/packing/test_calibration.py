@@ -27,6 +27,7 @@ from vggquant.packing.calibration import calibrate, calibrated_widths
 from vggquant.packing.inspection import info, verify
 from vggquant.packing.moments import Problem
 from vggquant.packing.rounding import Rounded
+from vggquant.pictures.files import read_picture
 from vggquant.pictures.generated import generated_pictures
 from vggquant.progress import Progress
 
@@ -75,18 +76,23 @@ def test_features_of_other_pictures_are_nearer_than_with_plain_k_means(few: None
 def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path: Path) -> None:
     files = [tmp_path / "one", tmp_path / "two"]
     for path, jobs in zip(files, (1, 2), strict=True):
-        report = pack("vgg19", path, bits=3, upto="relu2_1", calibrate=True, images=folder, jobs=jobs)
+        pack("vgg19", path, max_size="60kB", upto="relu2_1", calibrate=True, images=folder, jobs=jobs)
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_file_and_the_report_say_what_it_was_calibrated_on(few: None, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = pack("vgg19", out, bits=3, upto="relu2_1", calibrate=True, images=folder)
     assert report.info.changes is not None
     assert re.search(
         r"palettized to 3 bits \(calibrated, biases too, on 6 pictures \(SHA-256 .*[0-9a-f]{64}\)\)",
         report.info.changes,
     )
     assert [note.split(":")[0].rpartition("/")[2] for note in report.notes[:2]] == ["broken.png", "thin.png"]
-    assert info(files[0]).changes == report.info.changes
+    assert info(out).changes == report.info.changes
     assert [layer.bits for layer in report.info.layers] == [8, 8, 3]
     assert [layer.scaled for layer in report.info.layers] == [False, False, True]
-    checks = verify(files[0], against="vgg19").against
+    checks = verify(out, against="vgg19").against
     assert [check.lossless for check in checks] == [True, True, False]
     assert [check.bias_equal for check in checks] == [True, True, False]
 
@@ -150,8 +156,18 @@ def test_progress_and_what_would_have_helped() -> None:
     found = calibrate(weights, widths, pictures(0, count=1, side=48), progress=seen.append)
     assert [(report.done, report.total) for report in seen] == [(1, 3), (2, 3), (3, 3)]
     assert re.fullmatch(r"conv2_1, 2 bits, error 0\.\d{3} → 0\.\d{3}", seen[-1].detail)
-    assert seen[-1].left == 0
-    assert found.notes == ("conv2_1: calibrated on 576 positions; 2 pictures of this size would give enough",)
+    assert seen[1].left is not None
+    assert seen[1].left > seen[2].left == 0
+    assert found.notes == ("conv2_1: calibrated on too few positions; 2 pictures of this size would give enough",)
+
+
+def test_of_a_large_folder_the_pictures_taken_are_spread_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration_pictures, "MOST", 3)
+    found = calibration_pictures.calibration_pictures(folder, 16)  # 0.png … 5.png, broken.png and thin.png
+    first, fifth = (read_picture(folder / name, pixels=calibration_pictures.PIXELS).pixels for name in ("0.png", "4.png"))
+    assert [torch.equal(*pair) for pair in zip(found.pictures, (first, fifth), strict=True)] == [True, True]
+    assert found.description.startswith("2 pictures (SHA-256 of the list of")
+    assert ["thin.png" in note for note in found.notes] == [True]
 
 
 def test_widths() -> None:

@@ -143,7 +143,7 @@ def calibrate(
             detail = f"{name}, {bits} bits{layer.detail}"
             progress(Progress("calibrate", done, len(work), elapsed, detail, left=left, even=False))
     found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
-    return Calibrated(found, tuple(lossy), tuple(activations.notes))
+    return Calibrated(found, tuple(lossy), activations.notes())
 
 
 def _work(convolution: Convolution, pictures: Sequence[Tensor]) -> float:
@@ -215,7 +215,7 @@ class Activations:
 
     def __init__(self, pictures: Sequence[Tensor], preprocessing: Preprocessing) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.notes: list[str] = []
+        self._needed: dict[str, int] = {}  # pictures that would be enough for a layer, where there are too few
         prepare = Preparation(preprocessing, torch.device("cpu"), torch.float32)
         self._expected = [prepare(picture) for picture in pictures]  # here, where there is more memory
         self._found = self._expected  # for as long as nothing is lost
@@ -233,10 +233,15 @@ class Activations:
         samples = sample(self._expected, self._found, weight, bias, wanted, self._generator)
         there = len(samples.inputs)
         if there < FEW * inputs:
-            needed = math.ceil(len(self._expected) * FEW * inputs / there)
-            said = f"calibrated on {there} positions; {needed} pictures of this size would give enough"
-            self.notes.append(f"{name}: {said}")
+            self._needed[name] = math.ceil(len(self._expected) * FEW * inputs / there)
         return Problem(samples, weight, bias)
+
+    def notes(self) -> tuple[str, ...]:
+        """What would have helped."""
+        if not self._needed:
+            return ()
+        layers, enough = ", ".join(self._needed), max(self._needed.values())
+        return (f"{layers}: calibrated on too few positions; {enough} pictures of this size would give enough",)
 
     def pass_on(self, reference: tuple[Floats, Floats], packed: tuple[Floats, Floats], pool: bool) -> None:
         """Take all pictures through a convolution, its relu and, if there is one, the pool behind it."""
