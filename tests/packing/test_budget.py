@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vggquant.errors import OptionError
 from vggquant.networks.vgg import ARCHITECTURES
-from vggquant.packing.budget import SENSITIVITY, Choice, choose_widths, parse_size, visible_loss
+from vggquant.packing.budget import CALIBRATED, SENSITIVITY, Choice, choose_widths, parse_size, visible_loss
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1")
 
@@ -77,8 +77,10 @@ def test_every_layer_of_every_vgg_has_its_sensitivity() -> None:
     for architecture in ARCHITECTURES.values():
         for convolution in architecture.convolutions:
             assert len(SENSITIVITY[convolution.name]) == 7
-            assert all(value > 0 for value in SENSITIVITY[convolution.name])
+            assert all(value > 0 for value in (*SENSITIVITY[convolution.name], *CALIBRATED[convolution.name]))
+            assert len(CALIBRATED[convolution.name]) == 7
     assert visible_loss("conv1_1", 8, 0.5) == 0.5 * SENSITIVITY["conv1_1"][-1]
+    assert visible_loss("conv1_1", 2, 0.5, calibrated=True) == 0.5 * CALIBRATED["conv1_1"][1]
 
 
 @pytest.mark.parametrize(

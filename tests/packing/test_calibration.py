@@ -27,6 +27,7 @@ from vggquant.packing.calibration import calibrate, calibrated_widths
 from vggquant.packing.inspection import info, verify
 from vggquant.packing.moments import Problem
 from vggquant.packing.rounding import Rounded
+from vggquant.pictures.files import read_picture
 from vggquant.pictures.generated import generated_pictures
 from vggquant.progress import Progress
 
@@ -40,6 +41,7 @@ def pictures(seed: int, count: int = 6, side: int = 64) -> list[Tensor]:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few small pictures, so that a test takes seconds."""
     monkeypatch.setattr(calibration_pictures, "MOST", 8)
+    monkeypatch.setattr(calibration_pictures, "GENERATED", 8)
     monkeypatch.setattr(calibration_pictures, "PIXELS", 64 * 64)
     monkeypatch.setattr(calibration, "LEAST_POSITIONS", 5_000)
 
@@ -74,32 +76,36 @@ def test_features_of_other_pictures_are_nearer_than_with_plain_k_means(few: None
 def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path: Path) -> None:
     files = [tmp_path / "one", tmp_path / "two"]
     for path, jobs in zip(files, (1, 2), strict=True):
-        report = pack("vgg19", path, bits=3, upto="relu2_1", calibrate=True, images=folder, jobs=jobs)
+        pack("vgg19", path, max_size="60kB", upto="relu2_1", calibrate=True, images=folder, jobs=jobs)
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_file_and_the_report_say_what_it_was_calibrated_on(few: None, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    report = pack("vgg19", out, bits=3, upto="relu2_1", calibrate=True, images=folder)
     assert report.info.changes is not None
     assert re.search(
         r"palettized to 3 bits \(calibrated, biases too, on 6 pictures \(SHA-256 .*[0-9a-f]{64}\)\)",
         report.info.changes,
     )
     assert [note.split(":")[0].rpartition("/")[2] for note in report.notes[:2]] == ["broken.png", "thin.png"]
-    assert info(files[0]).changes == report.info.changes
+    assert info(out).changes == report.info.changes
     assert [layer.bits for layer in report.info.layers] == [8, 8, 3]
     assert [layer.scaled for layer in report.info.layers] == [False, False, True]
-    checks = verify(files[0], against="vgg19").against
+    checks = verify(out, against="vgg19").against
     assert [check.lossless for check in checks] == [True, True, False]
     assert [check.bias_equal for check in checks] == [True, True, False]
 
 
-def test_another_process_makes_the_same_bytes(tmp_path: Path) -> None:
-    code = (
-        "import sys; from vggquant import pack; pack('vgg19', sys.argv[1], bits='*=3', upto='relu1_2', calibrate=True)"
-    )
+def test_another_process_makes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    code = "import sys; from vggquant import pack; pack('vgg19', sys.argv[1], bits='*=3', upto='relu1_2', "
+    code += "calibrate=True, images=sys.argv[2])"
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", code, tmp_path / name], check=True)
+        subprocess.run([sys.executable, "-c", code, tmp_path / name, folder], check=True)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize("level", [0, 115])  # black, and a grey that activates nearly nothing
 def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("without", "with", "alone")}
     for name, path in folders.items():
@@ -120,9 +126,9 @@ def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path
     assert errors["alone"] < 1  # finite, and no catastrophe
 
 
-def test_layers_of_8_bits_keep_their_own_codebook(few: None, tmp_path: Path) -> None:
+def test_layers_that_lose_nothing_keep_their_own_codebook(few: None, tmp_path: Path) -> None:
     pack("vgg19", tmp_path / "plain", upto="relu1_2")
-    pack("vgg19", tmp_path / "calibrated", upto="relu1_2", calibrate=True)
+    pack("vgg19", tmp_path / "calibrated", bits=8, upto="relu1_2", calibrate=True)
     ours, theirs = (read(tmp_path / name) for name in ("calibrated", "plain"))
     for name, tensor in theirs.palettized.items():
         assert np.array_equal(ours.array(name), theirs.array(name))
@@ -150,8 +156,18 @@ def test_progress_and_what_would_have_helped() -> None:
     found = calibrate(weights, widths, pictures(0, count=1, side=48), progress=seen.append)
     assert [(report.done, report.total) for report in seen] == [(1, 3), (2, 3), (3, 3)]
     assert re.fullmatch(r"conv2_1, 2 bits, error 0\.\d{3} → 0\.\d{3}", seen[-1].detail)
-    assert seen[-1].left == 0
-    assert found.notes == ("conv2_1: calibrated on 576 positions; 2 pictures of this size would give enough",)
+    assert seen[1].left is not None
+    assert seen[1].left > seen[2].left == 0
+    assert found.notes == ("conv2_1: calibrated on too few positions; 2 pictures of this size would give enough",)
+
+
+def test_of_a_large_folder_the_pictures_taken_are_spread_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration_pictures, "MOST", 3)
+    found = calibration_pictures.calibration_pictures(folder, 16)  # 0.png … 5.png, broken.png and thin.png
+    first, fifth = (read_picture(folder / name, pixels=calibration_pictures.PIXELS).pixels for name in ("0.png", "4.png"))
+    assert [torch.equal(*pair) for pair in zip(found.pictures, (first, fifth), strict=True)] == [True, True]
+    assert found.description.startswith("2 pictures (SHA-256 of the list of")
+    assert ["thin.png" in note for note in found.notes] == [True]
 
 
 def test_widths() -> None:
@@ -226,21 +242,25 @@ def test_weights_whose_activations_overflow_are_refused_in_one_line(few: None, t
     options = ("--bits", "3", "--arch", "vgg11", "--preprocessing", "caffe", "--upto", "relu2_1", "--calibrate")
     result = run("pack", source, out, *options)
     assert result.exit_code == 1
-    assert "conv2_1: expected weights with finite activations, got infinite ones; leave out" in result.stderr
+    assert f"{source}: conv1_1: expected weights with finite activations, got infinite ones; leave out" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert not out.exists()
 
 
 def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(OptionError, match="images: expected `calibrate=True` with pictures, got none; add it"):
+    with pytest.raises(OptionError, match="images: expected `calibrate=True` beside it, got nothing; add that"):
         pack("vgg19", out, images=folder)
-    with pytest.raises(PictureError, match="expected a folder of pictures, got no such folder"):
+    with pytest.raises(OptionError, match="calibrate: expected widths or a size to calibrate for, got none"):
         pack("vgg19", out, calibrate=True, images=tmp_path / "missing")
+    with pytest.raises(OptionError, match="bits: "):  # before any picture is looked at
+        pack("vgg19", out, bits=9, calibrate=True, images=tmp_path / "missing")
+    with pytest.raises(PictureError, match="expected a folder of pictures, got no such folder"):
+        pack("vgg19", out, bits=3, calibrate=True, images=tmp_path / "missing")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"bad: expected pictures to calibrate on, got none that serve \(.*a\.png"):
-        pack("vgg19", out, calibrate=True, images=tmp_path / "bad")
+        pack("vgg19", out, bits=3, calibrate=True, images=tmp_path / "bad")
     assert not out.exists()
 
 
@@ -252,4 +272,4 @@ def test_the_command(few: None, folder: Path, tmp_path: Path) -> None:
     assert run("verify", out).exit_code == 0
     refused = run("pack", "vgg19", out, "--images", folder)
     assert refused.exit_code == 2
-    assert "Error: --images: expected --calibrate with pictures, got none; add it" in refused.stderr
+    assert "Error: --images: expected --calibrate beside it, got nothing; add that or leave it out" in refused.stderr

@@ -49,7 +49,7 @@ POSITIONS, LEAST_POSITIONS = 6, 20_000  # sampled for a convolution: so many tim
 FEW = 2  # times K; with fewer positions, weights fit these pictures rather than what pictures have in common
 ROUNDS = 2  # of targets and codes
 SEED = 0  # of the positions
-TELLING = 0.02  # of the work, before which nothing is said of the time that is left
+TELLING = 0.02  # share of the work that must be done before the time left is estimated
 
 
 def calibrated_widths(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
@@ -102,17 +102,18 @@ def calibrate(
 
     Args:
         weights: Of a VGG.
-        widths: Bits by layer. Layers of 8 bits keep the k-means codebook of their own weights.
+        widths: Bits by layer.
         pictures: One or more, each (1, 3, H, W), RGB in [0, 1], large enough for the network.
         coding: ``planes`` or ``huffman``.
-        progress: Called after each layer, with its error before and after.
+        progress: Called after each layer, with its error before and after, unless it has none.
 
     Raises:
         NetworkError: The network is no VGG.
+        SourceError: Activations overflow.
     """
     network = require_vgg(weights.network, "leave out `calibrate`")
     activations = Activations(pictures, network.preprocessing)
-    work = [_work(convolution, widths[convolution.name], pictures) for convolution in network.convolutions]
+    work = [_work(convolution, pictures) for convolution in network.convolutions]
     started = time.monotonic()
     palettized, plain, ratios, lossy = {}, {}, {}, []
     for done, convolution in enumerate(network.convolutions, start=1):
@@ -142,18 +143,15 @@ def calibrate(
             detail = f"{name}, {bits} bits{layer.detail}"
             progress(Progress("calibrate", done, len(work), elapsed, detail, left=left, even=False))
     found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
-    return Calibrated(found, tuple(lossy), tuple(activations.notes))
+    return Calibrated(found, tuple(lossy), activations.notes())
 
 
-def _work(convolution: Convolution, bits: int, pictures: Sequence[Tensor]) -> float:
+def _work(convolution: Convolution, pictures: Sequence[Tensor]) -> float:
     """About how many multiplications a convolution takes, as far as they tell convolutions apart."""
     inputs, outputs = convolution.size // convolution.out_channels, convolution.out_channels
     pixels: float = sum(picture[0, 0].numel() for picture in pictures) * 0.25 ** (convolution.block - 1)
-    passing = 2.0 * pixels * inputs * outputs
-    if bits == MAX_BITS:
-        return passing
     positions = min(pixels, max(POSITIONS * inputs, LEAST_POSITIONS))
-    return passing + positions * inputs * (inputs / 2 + 5 * outputs) + 10 * inputs**2 * outputs
+    return 2.0 * pixels * inputs * outputs + positions * inputs * (inputs / 2 + 5 * outputs) + 10 * inputs**2 * outputs
 
 
 def _calibrated(
@@ -164,19 +162,19 @@ def _calibrated(
     coding: Coding,
     activations: Activations,
 ) -> _Layer:
-    """Palettize one convolution by calibration, unless it does better palettized plainly."""
+    """Palettize one convolution by calibration, unless it does as well palettized plainly."""
     plain = _Layer(plainly, dequantize(plainly), bias)
-    bits = plainly.codes.bits
-    if bits == MAX_BITS:
+    if np.array_equal(plain.weight, weight) and activations.exact:
         return plain
     reference = torch.from_numpy(weight).flatten(1).to(activations.device)
     problem = activations.problem(name, reference, torch.from_numpy(bias).to(reference))
     before = problem.error(torch.from_numpy(plain.weight).flatten(1).to(reference), problem.reference_bias)
+    # no more levels than the plain codebook has, whose size a file made to a size is reckoned with
     rounded, found_bias = solve(problem, plainly.codebook.size)
     after = problem.error(rounded.weight, found_bias)
     if not after < before:
-        return plain
-    tensor = _encoded(rounded, weight.shape, bits, coding)
+        return replace(plain, detail=f", error {before:.3f}, palettized plainly")
+    tensor = _encoded(rounded, weight.shape, plainly.codes.bits, coding)
     detail = f", error {before:.3f} → {after:.3f}"
     return _Layer(tensor, dequantize(tensor), found_bias.cpu().numpy(), detail)
 
@@ -191,8 +189,9 @@ def solve(problem: Problem, levels: int) -> tuple[Rounded, Tensor]:
     for round_ in range(ROUNDS):
         if round_:
             cross, mean = problem.moments(problem.targets(rounded.weight, problem.bias(rounded.weight, mean)))
+            best = problem.solve(cross)
         rounded = refit_scale(refit_codebook(rounded, hessian, cross), hessian, cross)
-        anew = round_weights(problem.solve(cross), rounded.scale, rounded.codebook, feedback)
+        anew = round_weights(best, rounded.scale, rounded.codebook, feedback)
         rounded = min(rounded, anew, key=lambda one: float(quadratic(one, hessian, cross).sum()))
         rounded = refit_scale(descend(rounded, hessian, cross), hessian, cross)
     return rounded, problem.bias(rounded.weight, mean)
@@ -216,11 +215,16 @@ class Activations:
 
     def __init__(self, pictures: Sequence[Tensor], preprocessing: Preprocessing) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.notes: list[str] = []
+        self._needed: dict[str, int] = {}  # pictures that would be enough for a layer, where there are too few
         prepare = Preparation(preprocessing, torch.device("cpu"), torch.float32)
         self._expected = [prepare(picture) for picture in pictures]  # here, where there is more memory
         self._found = self._expected  # for as long as nothing is lost
         self._generator = np.random.default_rng(SEED)
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was lost before the convolution that comes next."""
+        return self._found is self._expected
 
     def problem(self, name: str, weight: Tensor, bias: Tensor) -> Problem:
         """The problem of the convolution that comes next, of these weights (O, K) and biases (O,)."""
@@ -229,14 +233,19 @@ class Activations:
         samples = sample(self._expected, self._found, weight, bias, wanted, self._generator)
         there = len(samples.inputs)
         if there < FEW * inputs:
-            needed = math.ceil(len(self._expected) * FEW * inputs / there)
-            said = f"calibrated on {there} positions; {needed} pictures of this size would give enough"
-            self.notes.append(f"{name}: {said}")
+            self._needed[name] = math.ceil(len(self._expected) * FEW * inputs / there)
         return Problem(samples, weight, bias)
+
+    def notes(self) -> tuple[str, ...]:
+        """What would have helped."""
+        if not self._needed:
+            return ()
+        layers, enough = ", ".join(self._needed), max(self._needed.values())
+        return (f"{layers}: calibrated on too few positions; {enough} pictures of this size would give enough",)
 
     def pass_on(self, reference: tuple[Floats, Floats], packed: tuple[Floats, Floats], pool: bool) -> None:
         """Take all pictures through a convolution, its relu and, if there is one, the pool behind it."""
-        same = self._found is self._expected and all(map(np.array_equal, reference, packed))
+        same = self.exact and all(map(np.array_equal, reference, packed))
         self._expected = self._through(self._expected, *reference, pool)
         self._found = self._expected if same else self._through(self._found, *packed, pool)
 
@@ -245,9 +254,11 @@ class Activations:
         shapes = [(1, len(bias), *(side // (2 if pool else 1) for side in picture.shape[2:])) for picture in pictures]
         sizes = [math.prod(shape) for shape in shapes]
         # one piece of memory, which is given back as a whole; glibc would leave a hole beside each of many
-        pieces = torch.split(torch.empty(sum(sizes)), sizes)
+        pieces = torch.split(torch.empty(sum(sizes), dtype=torch.float32, device="cpu"), sizes)
         results = [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
-        for picture, result in zip(pictures, results, strict=True):
-            x = conv2d(picture.to(self.device), kernel, added, padding=1).relu_()
-            result.copy_(max_pool2d(x, 2) if pool else x)
+        # on CUDA, torch would round to TF32 and choose among algorithms by itself
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            for picture, result in zip(pictures, results, strict=True):
+                x = conv2d(picture.to(self.device), kernel, added, padding=1).relu_()
+                result.copy_(max_pool2d(x, 2) if pool else x)
         return results

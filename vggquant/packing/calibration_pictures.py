@@ -19,7 +19,8 @@ from vggquant.pictures.files import Picture, read_picture
 from vggquant.pictures.folders import pictures_in
 from vggquant.pictures.generated import generated_pictures
 
-MOST = 64  # pictures; more would need more than 3 GB of memory
+MOST = 64  # photographs; more would take more than 3 GB of memory
+GENERATED = 48  # pictures, which take 15 seconds to draw; with more, packing would take more than four minutes
 PIXELS = 65_536  # of each; 256 × 256
 _SEED = 15  # of generated pictures; those that widths are compared on have another
 
@@ -52,8 +53,8 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
     """
     if folder is None:
         side = round(PIXELS**0.5)
-        made = torch.from_numpy(generated_pictures(MOST, side, side, _SEED)).permute(0, 3, 1, 2).float() / 255
-        return CalibrationPictures(tuple(picture[None] for picture in made), f"{MOST} generated pictures")
+        made = torch.from_numpy(generated_pictures(GENERATED, side, side, _SEED)).permute(0, 3, 1, 2).float() / 255
+        return CalibrationPictures(tuple(picture[None] for picture in made), f"{GENERATED} generated pictures")
     paths = pictures_in(folder)
     pictures, refused, checksum = [], [], hashlib.sha256()
     for index in np.unique(np.linspace(0, len(paths) - 1, MOST).round().astype(int)):
@@ -65,7 +66,7 @@ def calibration_pictures(folder: PathLike | None, smallest_side: int) -> Calibra
             checksum.update(f"{found.sha256}\n".encode())
     if not pictures:
         raise PictureError("pictures to calibrate on", f"none that serve ({refused[0]})", "name others", path=folder)
-    description = f"{len(pictures)} pictures (SHA-256 of the lines of their SHA-256: {checksum.hexdigest()})"
+    description = f"{len(pictures)} pictures (SHA-256 of the list of their SHA-256 sums: {checksum.hexdigest()})"
     return CalibrationPictures(tuple(pictures), description, tuple(f"passed over {one}" for one in refused))
 
 
@@ -78,5 +79,5 @@ def _read(path: Path, smallest_side: int) -> Picture | VggQuantError:
     height, width = picture.size
     if min(height, width) >= smallest_side:
         return picture
-    expected = f"sides of at least {smallest_side} pixels at {PIXELS:,} in all"
+    expected = f"sides of at least {smallest_side} pixels once it is scaled to {PIXELS:,} in all"
     return PictureError(expected, f"{width} × {height}", "crop it", path=path)

@@ -18,7 +18,7 @@ from torch.nn.functional import pad, relu
 
 from vggquant.errors import SourceError
 
-_FAINTEST = 0.01  # of the median energy of pictures: what those with less are taken to have
+_FAINTEST = 0.01  # of the median energy of pictures that have any
 _LOOKED_AT = 4  # one position in so many tells how large an error is
 DAMPING = 0.03  # of the mean of H's diagonal: how firmly weights are held where the samples do not tell
 
@@ -48,8 +48,8 @@ def sample(
 ) -> Samples:
     """Take positions at random, as many from each picture.
 
-    A picture counts in inverse proportion to the energy of its activations, because errors are relative to it; but
-    those that are nearly black count no more than `_FAINTEST` lets them.
+    A picture counts in inverse proportion to the energy of its activations, because errors are relative to it. Energies
+    below `_FAINTEST` of the median are raised to that.
 
     Args:
         expected: The reference's activations before a 3 × 3 convolution, one picture each, (1, C, H, W).
@@ -73,7 +73,7 @@ def sample(
         energies.append(float(relu(outputs[part]).square().mean()))
         begin += taken
     energy = torch.tensor(energies, dtype=torch.float64)
-    least = _FAINTEST * float(energy.median()) or 1.0
+    least = _FAINTEST * float(energy[energy > 0].median()) if energy.any() else 1.0
     counts = (1 / energy.clamp(min=least)).repeat_interleave(torch.tensor(shares))
     return Samples(inputs, outputs, (counts / counts.sum()).to(weight))
 
@@ -102,7 +102,8 @@ class Problem:
     weights: where the samples do not tell, weights stay.
 
     Args:
-        samples: What the convolution receives and should answer. Its inputs are taken from their means in place.
+        samples: What the convolution receives and should answer. Its inputs are centred and weighted in place, and are
+            X no longer.
         reference: W⁰, (O, K).
         reference_bias: b⁰, (O,).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from vggquant.codec.bitstream import MAX_BITS, Coding, require_coding
+from vggquant.codec.bitstream import Coding, require_coding
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
@@ -44,7 +44,7 @@ class PackReport:
 
     Args:
         info: The file written.
-        notes: Sentences on how the source was read.
+        notes: Sentences on what was read, passed over or left out.
     """
 
     info: FileInfo
@@ -79,8 +79,9 @@ def pack(
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
         max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
         coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
-        calibrate: Choose codes by what they do to the features of a VGG, see `calibration`; takes minutes.
-        images: A folder of photographs to calibrate on; generated pictures if not given.
+        calibrate: Choose codes by what they do to the features of a VGG, see `calibration`; takes minutes. Where one
+            width is given for all layers, conv1_1 and conv1_2 get 8 bits.
+        images: A folder of photographs to calibrate on, of which at most 64 are used; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
         layout: Naming and axes of the source; recognised if not given.
         preprocessing: ``caffe`` or ``torch``, where the source does not tell.
@@ -106,7 +107,8 @@ def pack(
     )
     with located(name_of_source(source)):
         weights = _credited(reading.weights, attribution)
-    with located(name_of_source(source), kind=ContainerError):  # a width or a size that is refused is not its fault
+    # a width or a size that is refused is not the source's fault
+    with located(name := name_of_source(source), kind=ContainerError), located(name, kind=SourceError):
         quantizer = Quantizer(coding, jobs, progress)
         weights, notes = _quantize(weights, bits, max_size, calibrate, images, quantizer)
     found = describe_file(weights, write(out, weights, force=force))
@@ -127,7 +129,7 @@ def _check_options(
 
 def _check_calibration(calibrate: bool, images: PathLike | None) -> None:
     if images is not None and not calibrate:
-        raise OptionError("`calibrate=True` with pictures", "none", "add it", tensor="images")
+        raise OptionError("`calibrate=True` beside it", "nothing", "add that or leave it out", tensor="images")
 
 
 def _check_ending(out: PathLike) -> None:
@@ -178,16 +180,16 @@ def _calibrate(
     from vggquant.packing.calibration_pictures import calibration_pictures
 
     network = require_vgg(weights.network, "leave out `calibrate`")
+    if max_size is not None:
+        widths = quantizer.widths_to_calibrate(weights, parse_size(max_size))
+    elif bits is not None:
+        widths = calibrated_widths(bits, tuple(spec.layer for spec in weight_specs(network)))
+    else:
+        raise OptionError("widths or a size to calibrate for", "none", "name `bits` or `max_size`", tensor="calibrate")
     smallest, _ = network.architecture.smallest_side([network.last])
     pictures = calibration_pictures(images, smallest)
-    if max_size is None:
-        layers = tuple(spec.layer for spec in weight_specs(network))
-        widths = calibrated_widths(DEFAULT_BITS if bits is None else bits, layers)
-    else:
-        widths = quantizer.widths_to_calibrate(weights, parse_size(max_size))
     found = calibrate(weights, widths, pictures.pictures, quantizer.coding, quantizer.progress)
-    used = pictures.description if min(widths.values()) < MAX_BITS else None
-    changes = changes_of(weights, found.lossy, used)
+    changes = changes_of(weights, found.lossy, pictures.description)
     provenance = replace(weights.provenance, changes=changes)
     return replace(found.weights, provenance=provenance), (*pictures.notes, *found.notes)
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from vggquant.codec.kmeans import fit_codebook
 
 BLOCK = 128  # columns worked on before what follows is brought up to date, as in GPTQ
-_SILENT = 1e-6
+_SILENT = 1e-6  # of the mean scale: what channels of zeros get
 _STRETCHES = (1.0, 1.2, 1.4, 1.7, 2.0, 2.4)  # of a codebook, which are tried
-_TRIED = 32  # output channels that they are tried on
+_TRIED, _REFITTED = 32, 128  # output channels that they are tried on, and that codebooks are refitted to
 _REFIT_MOST = 4  # centroids up to which refitting the codebook pays: it takes a product with H for each
 
 
@@ -57,8 +57,10 @@ class Feedback:
 
     def __init__(self, hessian: Tensor) -> None:
         self.order = hessian.diagonal().argsort(descending=True, stable=True)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[self.order][:, self.order]))
-        self.upper = torch.linalg.cholesky(inverse, upper=True)
+        # H = R Rᵀ with R upper, the other way round than Cholesky has it; so H⁻¹ = UᵀU with U = R⁻¹
+        lower = torch.linalg.cholesky(hessian[self.order][:, self.order].flip(0, 1))
+        identity = torch.eye(len(hessian)).to(hessian)
+        self.upper = torch.linalg.solve_triangular(lower.flip(0, 1), identity, upper=True)
 
 
 def quadratic(rounded: Rounded, hessian: Tensor, cross: Tensor) -> Tensor:
@@ -129,16 +131,17 @@ def refit_scale(rounded: Rounded, hessian: Tensor, cross: Tensor) -> Rounded:
 
 
 def refit_codebook(rounded: Rounded, hessian: Tensor, cross: Tensor) -> Rounded:
-    """Give codebooks of a few centroids those with which the quadratic is lowest; others stay."""
+    """Give codebooks of a few centroids those with which the quadratic is lowest on some channels; others stay."""
     levels = rounded.codebook.numel()
     if levels > _REFIT_MOST:
         return rounded
+    rows = slice(0, None, max(1, len(cross) // _REFITTED))
     # the part of the weights that belongs to each centroid, with its scale
-    parts = [(rounded.codes == level) * rounded.scale[:, None] for level in range(levels)]
+    parts = [(rounded.codes[rows] == level) * rounded.scale[rows, None] for level in range(levels)]
     products = [part @ hessian for part in parts]
-    quadratic = torch.tensor([[float((product * part).sum()) for part in parts] for product in products]).double()
-    linear = torch.tensor([float((part * cross).sum()) for part in parts]).double()
-    found = torch.linalg.lstsq(quadratic, linear).solution.to(rounded.codebook)
+    curvature = torch.tensor([[float((product * part).sum()) for part in parts] for product in products]).double()
+    linear = torch.tensor([float((part * cross[rows]).sum()) for part in parts]).double()
+    found = torch.linalg.lstsq(curvature, linear).solution.to(rounded.codebook)
     codebook, order = found.sort()
     return replace(rounded, codebook=codebook, codes=order.argsort()[rounded.codes])
 
