@@ -32,7 +32,11 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("sources",),
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
-    "models": (("devices", "gradients", "features", "half", "preprocessing", "frozen"), ("johnson", "vgg"), ("load", "painters")),
+    "models": (
+        ("devices", "gradients", "features", "half", "preprocessing", "frozen"),
+        ("johnson", "vgg"),
+        ("load", "painters"),
+    ),
     "packing": (
         ("budget", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
         ("quantizing", "unpacker", "calibration"),

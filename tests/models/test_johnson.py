@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -45,7 +47,7 @@ def test_other_tensors_are_refused(painter: Johnson, shape: tuple[int, ...]) -> 
 
 
 @pytest.mark.parametrize("bits", [8, 3])
-def test_a_packed_painter_loads_as_it_was_packed(painter: Johnson, bits: int, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_packed_painter_loads_as_it_was_packed(painter: Johnson, bits: int, tmp_path: Path) -> None:
     path = tmp_path / "painter.safetensors"
     weights = palettized(unquantized(painter, "trained for a test"), bits, None)
     write(path, weights)
@@ -55,8 +57,9 @@ def test_a_packed_painter_loads_as_it_was_packed(painter: Johnson, bits: int, tm
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, torch.from_numpy(weights.array(name).copy()))
     images = torch.rand(1, 3, 32, 40)
-    expected, found = painter(images), loaded(images)
-    assert float((found - expected).square().mean()) < (1e-5 if bits == 8 else 1e-2)
+    with torch.no_grad():
+        error = float((loaded(images) - painter(images)).square().mean())
+    assert 0 < error < (1e-3 if bits == 8 else 0.1)
 
 
 def test_networks_that_do_not_paint_are_refused() -> None:

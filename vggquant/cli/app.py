@@ -16,7 +16,15 @@ from vggquant.cli.output import argument_as_typed, as_typed, echo
 from vggquant.errors import OptionError, StorageError, VggQuantError
 from vggquant.wording import INTERRUPTED
 
-COMMANDS = ("compare", "info", "pack", "stylize", "train", "unpack", "verify")  # each a module here, and a function in it
+COMMANDS = (
+    "compare",
+    "info",
+    "pack",
+    "stylize",
+    "train",
+    "unpack",
+    "verify",
+)  # each a module here, and a function in it
 REFUSED, USAGE, STOPPED = 1, 2, 130  # exit codes
 
 

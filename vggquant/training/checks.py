@@ -7,8 +7,8 @@ from numbers import Integral, Real
 
 from vggquant.errors import OptionError, require_one_of
 from vggquant.networks.vgg import ARCHITECTURES, STYLE_LAYERS
-from vggquant.style.checks import require_weight
-from vggquant.style.options import PRECISIONS, SEEDS
+from vggquant.style.checks import SEEDS, require_weight
+from vggquant.style.options import PRECISIONS
 from vggquant.training.options import TrainingOptions
 
 MOST_SIDE = 2048

@@ -52,7 +52,7 @@ class Trainer:
         self._optimizer.step()
         self._schedule.step()
         self.done += 1
-        return {name: float(term) for name, term in terms.items()}
+        return {name: float(term.detach()) for name, term in terms.items()}
 
     def state(self) -> dict[str, Any]:
         """All that `go_on` needs, in types that torch loads without running code."""

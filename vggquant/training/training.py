@@ -20,6 +20,7 @@ from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
 from vggquant.models.devices import computes_bf16, require_device
 from vggquant.networks.vgg import STYLE_LAYERS
+from vggquant.packing.inspection import describe_file
 from vggquant.packing.widths import Bits
 from vggquant.pictures.files import Picture, check_ending, read_picture, write_picture
 from vggquant.progress import Progress, ProgressCallback
@@ -124,8 +125,9 @@ def train(
             f"{options.size} pixels"
         )
         weights = palettized(unquantized(trainer.painter.cpu(), made), bits, max_size)
-        size = write(out, weights, force=force) if processes.first else 0
+        size = 0
         if processes.first:
+            size = describe_file(weights, write(out, weights, force=force)).bytes
             files.tidy()
     notes = (*run.notes, *(f"passed over {refused}" for refused in photographs.refused.values()))
     return TrainReport(size, options.shape.parameters, run.smoothed, notes)
