@@ -80,7 +80,10 @@ def calibration_short() -> str:
     """What calibration gains at each width, for README.md."""
     result = load("calibration")
     rows = [
-        (f"{row['bits']} bits, {mb(row['photographs']['bytes'])}", *_errors(row, "photographs", WAYS, 3))
+        (
+            f"{row['bits']} bit{'s' * (row['bits'] > 1)}, {mb(row['photographs']['bytes'])}",
+            *_errors(row, "photographs", WAYS, 3),
+        )
         for row in result["rows"]
     ]
     header = (

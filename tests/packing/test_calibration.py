@@ -122,7 +122,7 @@ def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path
         errors[name] = relative_error(
             load_quantized_vgg(tmp_path / "out", upto="relu2_1")(picture, ("relu2_1",))["relu2_1"], expected
         )
-    assert errors["with"] < 1.1 * errors["without"]
+    assert errors["with"] < 1.25 * errors["without"]  # it is one of seven, and each counts alike
     assert errors["alone"] < 1  # finite, and no catastrophe
 
 
@@ -157,15 +157,16 @@ def test_progress_and_what_would_have_helped() -> None:
     assert [(report.done, report.total) for report in seen] == [(1, 3), (2, 3), (3, 3)]
     assert re.fullmatch(r"conv2_1, 2 bits, error 0\.\d{3} → 0\.\d{3}", seen[-1].detail)
     assert seen[1].left is not None
-    assert seen[1].left > seen[2].left == 0
+    assert seen[1].left > 0
+    assert seen[2].left == 0
     assert found.notes == ("conv2_1: calibrated on too few positions; 2 pictures of this size would give enough",)
 
 
 def test_of_a_large_folder_the_pictures_taken_are_spread_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_pictures, "MOST", 3)
     found = calibration_pictures.calibration_pictures(folder, 16)  # 0.png … 5.png, broken.png and thin.png
-    first, fifth = (read_picture(folder / name, pixels=calibration_pictures.PIXELS).pixels for name in ("0.png", "4.png"))
-    assert [torch.equal(*pair) for pair in zip(found.pictures, (first, fifth), strict=True)] == [True, True]
+    expected = [read_picture(folder / f"{number}.png", pixels=calibration_pictures.PIXELS).pixels for number in (0, 4)]
+    assert [torch.equal(*pair) for pair in zip(found.pictures, expected, strict=True)] == [True, True]
     assert found.description.startswith("2 pictures (SHA-256 of the list of")
     assert ["thin.png" in note for note in found.notes] == [True]
 
