@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.markdown import load, mb, prose, span, table, when
+from bench.markdown import files, load, mb, prose, span, table, when
 
 WAYS = ("plain", "generated", "photographs")
 METRICS = ("content", "style")
@@ -80,7 +80,10 @@ def calibration_short() -> str:
     """What calibration gains at each width, for README.md."""
     result = load("calibration")
     rows = [
-        (f"{row['bits']} bits, {mb(row['photographs']['bytes'])}", *_errors(row, "photographs", WAYS, 3))
+        (
+            f"{row['bits']} bit{'s' * (row['bits'] > 1)}, {mb(row['photographs']['bytes'])}",
+            *_errors(row, "photographs", WAYS, 3),
+        )
         for row in result["rows"]
     ]
     header = (
@@ -93,17 +96,7 @@ def calibration_short() -> str:
 def regrets() -> str:
     """How calibrated files paint beside plain ones."""
     result = load("calibrated_transfer")
-    rows = [
-        (
-            file["label"],
-            mb(file["bytes"]),
-            f"{file['content_error']:.3f}",
-            f"{file['style_error']:.3f}",
-            f"{file['transfer_regret']:.2f}",
-        )
-        for file in result["files"]
-    ]
-    return table("| | file | content error | style error | transfer regret |", rows) + prose(
+    return files(result["files"]) + prose(
         f"Transfers are of the pictures in the repository, with {result['steps']} steps each. "
         f"Measured by `python -m bench.calibrated_transfer` on {when(result)} "
         "([JSON](../bench/results/calibrated_transfer.json))."

@@ -21,6 +21,21 @@ def table(header: str, rows: Iterable[Iterable[object]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)]) + "\n"
 
 
+def files(measured: Iterable[Any]) -> str:
+    """Write a table of what `vggquant compare` measured on files."""
+    rows = (
+        (
+            file["label"],
+            mb(file["bytes"]),
+            f"{file['content_error']:.3f}",
+            f"{file['style_error']:.3f}",
+            f"{file['transfer_regret']:.2f}",
+        )
+        for file in measured
+    )
+    return table("| | file | content error | style error | transfer regret |", rows)
+
+
 def prose(text: str) -> str:
     """Write a paragraph, to stand below a table."""
     return "\n" + textwrap.fill(text, 118, break_long_words=False, break_on_hyphens=False) + "\n"

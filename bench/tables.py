@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.calibration_tables import calibration, calibration_elsewhere, calibration_short, calibration_sizes, regrets
-from bench.markdown import load, mb, ms, prose, span, table, when
+from bench.markdown import files, load, mb, ms, prose, span, table, when
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", "docs/fidelity.md", "docs/calibration.md")))
@@ -305,17 +305,7 @@ def fidelity() -> str:
 def fidelity_short() -> str:
     """What each width costs, for README.md."""
     result = load("fidelity")
-    rows = [
-        (
-            file["label"],
-            mb(file["bytes"]),
-            f"{file['content_error']:.3f}",
-            f"{file['style_error']:.3f}",
-            f"{file['transfer_regret']:.2f}",
-        )
-        for file in result["files"]
-    ]
-    return table("| | file | content error | style error | transfer regret |", rows) + prose(
+    return files(result["files"]) + prose(
         "The errors are those of [Pack to a size](#pack-to-a-size), on the same photographs. Regret is the loss of "
         f"the picture painted with the file, in {result['steps']} steps, over the loss of the picture painted with "
         "the reference. Measured by "

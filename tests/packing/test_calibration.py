@@ -105,8 +105,9 @@ def test_another_process_makes_the_same_bytes(folder: Path, tmp_path: Path) -> N
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-@pytest.mark.parametrize("level", [0, 115])  # black, and a grey that activates nearly nothing
-def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path) -> None:
+# black, white, and a grey that activates nearly nothing: it is one of seven, and each counts alike
+@pytest.mark.parametrize(("level", "harm"), [(0, 1.1), (255, 1.1), (115, 1.25)])
+def test_pictures_of_one_colour_do_little_harm(few: None, level: int, harm: float, tmp_path: Path) -> None:
     folders = {name: tmp_path / name for name in ("without", "with", "alone")}
     for name, path in folders.items():
         path.mkdir()
@@ -122,7 +123,7 @@ def test_pictures_of_one_colour_do_no_harm(few: None, level: int, tmp_path: Path
         errors[name] = relative_error(
             load_quantized_vgg(tmp_path / "out", upto="relu2_1")(picture, ("relu2_1",))["relu2_1"], expected
         )
-    assert errors["with"] < 1.1 * errors["without"]
+    assert errors["with"] < harm * errors["without"]
     assert errors["alone"] < 1  # finite, and no catastrophe
 
 
@@ -157,17 +158,16 @@ def test_progress_and_what_would_have_helped() -> None:
     assert [(report.done, report.total) for report in seen] == [(1, 3), (2, 3), (3, 3)]
     assert re.fullmatch(r"conv2_1, 2 bits, error 0\.\d{3} → 0\.\d{3}", seen[-1].detail)
     assert seen[1].left is not None
-    assert seen[1].left > seen[2].left == 0
+    assert seen[1].left > 0
+    assert seen[2].left == 0
     assert found.notes == ("conv2_1: calibrated on too few positions; 2 pictures of this size would give enough",)
 
 
 def test_of_a_large_folder_the_pictures_taken_are_spread_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_pictures, "MOST", 3)
     found = calibration_pictures.calibration_pictures(folder, 16)  # 0.png … 5.png, broken.png and thin.png
-    first, fifth = (
-        read_picture(folder / name, pixels=calibration_pictures.PIXELS).pixels for name in ("0.png", "4.png")
-    )
-    assert [torch.equal(*pair) for pair in zip(found.pictures, (first, fifth), strict=True)] == [True, True]
+    expected = [read_picture(folder / f"{number}.png", pixels=calibration_pictures.PIXELS).pixels for number in (0, 4)]
+    assert [torch.equal(*pair) for pair in zip(found.pictures, expected, strict=True)] == [True, True]
     assert found.description.startswith("2 pictures (SHA-256 of the list of")
     assert ["thin.png" in note for note in found.notes] == [True]
 

@@ -45,7 +45,7 @@ def test_each_picture_gives_its_share_and_counts_by_its_energy() -> None:
     assert float(samples.counts[0] / samples.counts[10]) == pytest.approx(energies[1] / energies[0], rel=1e-4)
 
 
-def test_a_picture_that_is_nearly_black_counts_no_more_than_a_hundred_others() -> None:
+def test_a_picture_that_hardly_activates_counts_no_more_than_a_hundred_others() -> None:
     weight, bias = torch.ones(1, 9), torch.zeros(1)
     expected = [torch.full((1, 1, 5, 5), level) for level in (1.0, 1.0, 1e-9)]
     samples = sample(expected, expected, weight, bias, 9, np.random.default_rng(0))
@@ -55,7 +55,7 @@ def test_a_picture_that_is_nearly_black_counts_no_more_than_a_hundred_others() -
 def test_the_reference_itself_has_no_error() -> None:
     samples, weight, bias = sampled(noise=0)
     problem = Problem(samples, weight, bias)
-    assert problem.error(weight, bias) < 1e-5
+    assert problem.error(weight, bias) < 1e-6
     assert problem.error(0 * weight, 0 * bias) == pytest.approx(1)
 
 
@@ -78,7 +78,7 @@ def test_each_round_of_targets_lowers_the_error_behind_the_relu() -> None:
         found = problem.solve(cross)
         errors.append(problem.error(found, problem.bias(found, mean)))
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 0.95 * errors[0]
+    assert errors[-1] < 0.92 * errors[0]
 
 
 def test_the_bias_restores_the_mean() -> None:

@@ -22,9 +22,7 @@ from vggquant.wording import megabytes
 @click.option("--max-size", metavar="SIZE", help="Instead of --bits: choose widths so that the file fits, e.g. 6MB.")
 @click.option("--coding", type=click.Choice(CODINGS), default="planes", show_default=True, help="Fast, or small.")
 @click.option("--calibrate", is_flag=True, help="Choose codes by what they do to features; takes minutes.")
-@click.option(
-    "--images", metavar="FOLDER", help="Photographs to calibrate on, at most 64.  [default: generated pictures]"
-)
+@click.option("--images", metavar="FOLDER", help="Up to 64 photographs to calibrate on.  [default: generated ones]")
 @click.option("--upto", metavar="LAYER", help="Leave out the layers deeper than this one.")
 @click.option("--layout", type=click.Choice(("auto", *LAYOUTS)), default="auto", help="Naming of the source.")
 @click.option("--preprocessing", type=click.Choice(PREPROCESSINGS), help="Where the source does not tell.")

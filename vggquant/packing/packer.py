@@ -79,8 +79,7 @@ def pack(
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
         max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
         coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
-        calibrate: Choose codes by what they do to the features of a VGG, see `calibration`; takes minutes. Where one
-            width is given for all layers, conv1_1 and conv1_2 get 8 bits.
+        calibrate: Choose codes by what they do to the features of a VGG, which takes minutes, see `calibrated_widths`.
         images: A folder of photographs to calibrate on, of which at most 64 are used; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
         layout: Naming and axes of the source; recognised if not given.
@@ -105,12 +104,10 @@ def pack(
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
     )
-    with located(name_of_source(source)):
-        weights = _credited(reading.weights, attribution)
-    # a width or a size that is refused is not the source's fault
+    # a source is not to blame for a width or a size that is refused
     with located(name := name_of_source(source), kind=ContainerError), located(name, kind=SourceError):
-        quantizer = Quantizer(coding, jobs, progress)
-        weights, notes = _quantize(weights, bits, max_size, calibrate, images, quantizer)
+        weights = _credited(reading.weights, attribution)
+        weights, notes = _quantize(weights, bits, max_size, calibrate, images, Quantizer(coding, jobs, progress))
     found = describe_file(weights, write(out, weights, force=force))
     return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
