@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d, instance_norm, interpolate, pad, relu
 from vggquant.errors import PictureError
 from vggquant.networks.johnson import JohnsonNetwork, PainterLayer
 
+REACH = 150 / 127.5  # of the colours, so that black and white are reached where tanh still has a slope
 SMALLEST = 8  # pixels of a side, which reflection at its border needs
 
 
@@ -56,8 +57,16 @@ class Johnson(nn.Module):
         for name in ("up1", "up2"):
             x = relu(self._layer(name, interpolate(x, scale_factor=2, mode="nearest")))
         x = x[:, :, : images.shape[2], : images.shape[3]]  # halved and doubled, a side may have grown
-        painted: Tensor = (torch.tanh(self._layer("out", x)) + 1) / 2
+        painted: Tensor = (REACH * torch.tanh(self._layer("out", x)) + 1) / 2
         return painted
+
+    def begin_with(self, picture: Tensor) -> None:
+        """Paint in the colours of a picture (1, 3, H, W) before anything is trained, as far as each goes alone."""
+        out = self.get_submodule("out")
+        colors = (2 * picture[0].flatten(1) - 1) / REACH
+        with torch.no_grad():
+            out.gain.copy_(colors.atanh().std(1))
+            out.shift.copy_(colors.atanh().mean(1))
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
         found: Tensor = self.get_submodule(name)(x)

@@ -31,7 +31,7 @@ class PainterLoss:
 
     def __init__(self, vgg: Features, style: Tensor, weights: Mapping[str, float], precision: Precision) -> None:
         self.network = partial(activations_of, vgg, precision=precision)
-        self.weights = weights
+        self.style, self.weights = style, weights
         self.variation = TotalVariationLoss()
         with torch.no_grad():
             self.grams = gram_matrices(self.network(style, STYLE_LAYERS), STYLE_LAYERS)
@@ -44,11 +44,13 @@ class PainterLoss:
     def targets(self, photographs: Tensor) -> Mapping[str, Tensor]:
         """What the content of photographs is, for paintings of them to be compared with."""
         with torch.no_grad():
-            return self.network(photographs, (CONTENT_LAYER,))
+            found = self.network(photographs, (CONTENT_LAYER,))
+        return {layer: x.bfloat16() for layer, x in found.items()}  # with half the memory, for many of them are kept
 
     def __call__(self, paintings: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The terms of the loss, each a mean over the paintings (N, 3, H, W), without their weights."""
         found = self.network(paintings, _LAYERS)
+        targets = {layer: x.to(found[layer].dtype) for layer, x in targets.items()}
         energy = targets[CONTENT_LAYER].float().square().mean((1, 2, 3))
         content = distance(found, targets, {CONTENT_LAYER: 1.0}) / energy
         style = distance(gram_matrices(found, STYLE_LAYERS), self.grams, self.layer_weights)
@@ -65,24 +67,28 @@ class PainterLoss:
 
 
 _LAYERS: Sequence[str] = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
-_LEAST_SPREAD = 1e-4  # variance that colours are taken to have in each direction
+_TINY = 1e-8  # variance at which the root still has a slope
+_OPPONENTS = ((1 / 3, 1 / 3, 1 / 3), (1 / 2, 1 / 2, -1), (1, -1, 0))  # brightness, yellow to blue, red to green
+_LEAST_DEVIATION = 0.02  # that colours are taken to have along each of these
 
 
 class _Colors:
-    """The mean and the covariance of the colours of a picture, as a frame in which others are measured.
+    """The mean and the standard deviation of a picture's brightness, yellow against blue, and red against green.
 
     Args:
         picture: (1, 3, H, W).
     """
 
     def __init__(self, picture: Tensor) -> None:
-        flat = picture[0].flatten(1)
-        self.mean = flat.mean(1, keepdim=True)
-        spread = torch.cov(flat, correction=0) + _LEAST_SPREAD * torch.eye(3).to(flat)
-        self.whitening = torch.linalg.inv(torch.linalg.cholesky(spread))
+        self.axes = torch.tensor(_OPPONENTS).to(picture)
+        mean, deviation = self._moments(picture)
+        self.mean, self.deviation = mean, deviation.clamp_min(_LEAST_DEVIATION)
 
     def differences(self, pictures: Tensor) -> Tensor:
-        """How far the second moments of colours, whitened, are from those of the picture, which are 1, (N,)."""
-        white = self.whitening @ (pictures.flatten(2) - self.mean)
-        moments = white @ white.mT / white.shape[2]
-        return (moments - torch.eye(3).to(moments)).square().mean((1, 2)) + white.mean(2).square().mean(1)
+        """How far means and deviations are from those of the picture, in units of its deviations, squared, (N,)."""
+        mean, deviation = self._moments(pictures)
+        return (((mean - self.mean) / self.deviation) ** 2 + (deviation / self.deviation - 1) ** 2).mean(1)
+
+    def _moments(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        opposed = self.axes @ pictures.flatten(2)
+        return opposed.mean(2), (opposed.var(2, correction=0) + _TINY).sqrt()

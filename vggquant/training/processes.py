@@ -6,7 +6,7 @@ torch's DistributedDataParallel makes their gradients one. What is trained is le
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,7 +35,7 @@ class Processes:
         """Whether this process is the one that writes files and reports."""
         return self.rank == 0
 
-    def numbers(self, batch: int, steps: range) -> list[int]:
+    def numbers(self, batch: int, steps: Sequence[int]) -> list[int]:
         """The numbers of the crops that this process trains on, where a step takes `batch` of all processes together.
 
         Raises:

@@ -17,6 +17,7 @@ from vggquant.training.objective import PainterLoss
 from vggquant.training.options import TrainingOptions
 from vggquant.training.processes import Processes
 
+EPOCH = 1000  # crops after which they come again, so that what they are compared with is computed once
 WARMING, COLD = 100, 0.1  # steps in which the learning rate rises, and the share of it that they begin with
 
 
@@ -33,7 +34,10 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.painter = Johnson(options.shape).to(processes.device)
+        self.painter.begin_with(loss.style)
         self.loss, self.device, self.done = loss, processes.device, 0
+        self.epoch = max(1, EPOCH // options.batch)
+        self._targets: dict[int, Mapping[str, Tensor]] = {}
         self._joined = processes.joined(self.painter)
         self._optimizer = torch.optim.Adam(self.painter.parameters(), lr=options.learning_rate)
         self._schedule = ChainedScheduler(
@@ -46,7 +50,10 @@ class Trainer:
     def step(self, photographs: Tensor) -> dict[str, float]:
         """Paint some photographs (N, 3, H, W), and change the weights a little; gives the terms of the loss."""
         photographs = photographs.to(self.device)
-        terms = self.loss(self._joined(photographs), self.loss.targets(photographs))
+        place = self.done % self.epoch
+        if place not in self._targets:
+            self._targets[place] = self.loss.targets(photographs)
+        terms = self.loss(self._joined(photographs), self._targets[place])
         self._optimizer.zero_grad()
         self.loss.total(terms).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
