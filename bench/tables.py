@@ -15,7 +15,8 @@ from bench.calibration_tables import calibration, calibration_elsewhere, calibra
 from bench.markdown import files, load, mb, ms, prose, span, table, when
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", "docs/fidelity.md", "docs/calibration.md")))
+DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "shipping-weights"))
+PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -66,6 +67,22 @@ def sizes() -> str:
             )
             for bits, (planes, huffman, quality) in _size_rows().items()
         ),
+    )
+
+
+def sizes_shipped() -> str:
+    """What a file takes of PyPI's limit for a project, for docs/shipping-weights.md."""
+    result = load("sizes")
+    return table(
+        "| bits | file | in a wheel | releases in 10 · 2³⁰ bytes |",
+        (
+            (bits, mb(planes["bytes"]), mb(size := planes["wheel_bytes"]), 10 * 2**30 // (2 * size))
+            for bits, (planes, _, _) in _size_rows().items()
+        ),
+    ) + prose(
+        "The file is VGG-19 with one width for all layers, and a release a wheel and an sdist that hold it. In float32 "
+        f"it takes {mb(result['float32_bytes'])}. Measured by `python -m bench.sizes` on {when(result)} "
+        "([JSON](../bench/results/sizes.json))."
     )
 
 
@@ -318,6 +335,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for function in (
         sizes_short,
         sizes,
+        sizes_shipped,
         quantize,
         budget_short,
         budget,

@@ -26,6 +26,8 @@ from vggquant.packing.budget import CALIBRATED, SENSITIVITY
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 README = (ROOT / "README.md").read_text()
+DOCS = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md")), *DOCS]
 
 
 def test_the_rows_of_plain_k_means_come_out() -> None:
@@ -142,11 +144,16 @@ def test_the_tables_of_sensitivities_are_the_benchs(name: str, table: Mapping[st
         assert table[layer][bits - 1] == pytest.approx(value, rel=0.051), (layer, bits)  # two digits
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_the_readme_links_every_page() -> None:
+    for page in DOCS:
+        assert f"]({page.relative_to(ROOT).as_posix()}" in README, page
 
 
 def test_the_licence_of_the_weights_is_complete() -> None:
