@@ -40,8 +40,8 @@ def test_info_says_which_layers_lost_nothing() -> None:
 
 
 def test_info_fits_a_terminal_but_for_free_texts() -> None:
-    for arguments in (("vgg19", "--wheel"), (SMALL,), (GOLDEN / "scale.safetensors",), (GOLDEN / "huffman-3.safetensors",)):
-        for line in run("info", *arguments).stdout.splitlines():
+    for path in ("vgg19", SMALL, GOLDEN / "scale.safetensors", GOLDEN / "huffman-3.safetensors"):
+        for line in run("info", path, "--wheel").stdout.splitlines():
             assert len(line) <= 80 or line.startswith(("attribution", "changes")), line
 
 

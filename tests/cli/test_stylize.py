@@ -158,7 +158,7 @@ def test_masks_and_colours_and_places(pictures: Path, mask: Path) -> None:
         ("--mask mask.png", "mask: expected one for each style, or none at all, got 1 for 2"),
         ("--style-weight 1", "--style-weight: expected one for each style, 2"),
         ("--content-layer relu4_2=x", "expected LAYER or LAYER=WEIGHT, got relu4_2=x"),
-        ("--content-layer relu9_2", "--content-layer: expected a layer, conv1_1 … pool5, got relu9_2; did you mean rel"),
+        ("--content-layer relu9_2", "--content-layer: expected a layer, conv1_1 … pool5, got relu9_2; did you mean"),
         ("--content-layer =2", "--content-layer: expected a layer, conv1_1 … pool5, got ''; choose one of these"),
         ("--supplemental-device cpu 99", "--supplemental-device: expected 1 to"),
         ("--supplemental-device cpu conv5_9", "got conv5_9; did you mean conv5_4?"),

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     epilog=examples(
         ("What each width costs:", "compare vgg19 --widths 8-1"),
         ("Your own file, on your own pictures:", "compare vgg16.pth mine.safetensors --images PHOTOS"),
-        ("See it: a page with pictures painted with each file:",
-         "compare vgg19 --widths 8-1 --transfer --report report.html"),
+        (
+            "See it: a page with pictures painted with each file:",
+            "compare vgg19 --widths 8-1 --transfer --report report.html",
+        ),
     )
 )
 @click.argument("reference", type=SOURCE)

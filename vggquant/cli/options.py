@@ -27,8 +27,8 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show neither pr
 
 def examples(*pairs: tuple[str, str]) -> str:
     """The end of a command's help: what one may want, each with the command line for it, without ``vggquant``."""
-    lines = [line for wish, command in pairs for line in (f"  {wish}", f"    vggquant {command}")]
-    return "\n".join(["\b", "Examples:", *lines])  # \b keeps click from joining the lines
+    lines = [line for wish, command in pairs for line in (wish, f"  vggquant {command}")]
+    return "\n".join(["Examples:", "", "\b", *lines])  # \b keeps click from joining the lines
 
 
 def completed(words: Iterable[str], incomplete: str) -> list[CompletionItem]:

@@ -68,9 +68,11 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.command(
     epilog=examples(
         ("A larger picture, from coarse to fine:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --size 1024"),
-        ("Two styles, the first of them more:", "stylize CONTENT.jpg ONE.jpg TWO.jpg -o OUT.png --style-weight 0.7,0.3"),
-        ("Strokes, but no colours, of the style:",
-         "stylize CONTENT.jpg STYLE.jpg -o OUT.png --preserve-color luminance"),
+        ("Two styles, the first of them more:", "stylize CONTENT.jpg A.jpg B.jpg -o OUT.png --style-weight 0.7,0.3"),
+        (
+            "Strokes, but no colours, of the style:",
+            "stylize CONTENT.jpg STYLE.jpg -o OUT.png --preserve-color luminance",
+        ),
         ("A style where a mask is white:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --mask SKY.png"),
         ("Go on after Ctrl-C:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --resume OUT.png --force"),
     )

@@ -16,9 +16,11 @@ from vggquant.wording import megabytes
 
 @click.command(
     epilog=examples(
-        ("Weights for torchvision's vgg19().features, which takes other inputs than ours:",
-         "unpack vgg19 vgg19.pth --preprocessing torch"),
-        ("Weights for Keras:", "unpack vgg19 vgg19.h5"),
+        (
+            "For torchvision's vgg19().features, which takes other inputs than ours:",
+            "unpack vgg19 vgg19.pth --preprocessing torch",
+        ),
+        ("For Keras:", "unpack vgg19 vgg19.h5"),
         ("Half the size:", "unpack vgg19 vgg19-bf16.safetensors --dtype bfloat16"),
     )
 )

@@ -30,8 +30,8 @@ COLUMNS = ("layer", "SQNR", "largest error", "bias")
 def verify(files: tuple[str, ...], against: str | None, as_json: bool) -> None:
     """Check that each packed FILE is whole and undamaged, down to the single code.
 
-    Checksums find damage, not forgery: for that, compare the SHA-256. A FILE that is refused is reported, and the others
-    are checked all the same. With --json there is one line for each sound FILE.
+    Checksums find damage, not forgery: for that, compare the SHA-256. A FILE that is refused is reported, and the
+    others are checked all the same. With --json there is one line for each sound FILE.
     """
     from vggquant.packing.inspection import verify as run
 

@@ -1,4 +1,4 @@
-"""Float32 weights in 16 bits: rounding them, and the form in which NumPy holds them. Files are left to their writers."""
+"""Float32 weights in 16 bits: rounding them, and how NumPy holds them. Files are left to their writers."""
 
 from __future__ import annotations
 
