@@ -84,5 +84,5 @@ def test_the_error_that_is_shown_is_given(tmp_path: Path, monkeypatch: pytest.Mo
     found = re.search(r"`vggquant (pack vgg13\.safetensors [^`]*)` says\n`(Error: [^`]*)`", PAGE)
     assert found
     arrays = random_arrays(ARCHITECTURES["vgg13"])
-    write_file("vgg13.safetensors", write_safetensors(arrays, {"preprocessing": "torch"}))
+    write_file("vgg13.safetensors", write_safetensors(arrays, {"architecture": "vgg13", "preprocessing": "torch"}))
     assert run(*found[1].split()).stderr == f"{found[2]}\n"

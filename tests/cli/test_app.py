@@ -31,7 +31,7 @@ def test_version() -> None:
         (["pack", "vgg19", "x", "--bits", "conv9_*=1,*=2"], 2, "got conv9_*; did you mean conv5_*?"),
         (["unpack", "vgg19", "x.saftensors"], 2, "got .saftensors; did you mean .safetensors?"),
         (["unpack", "vgg19", "x.pth", "--layuot", "keras"], 2, "--layout"),
-        (["stylize", "a.png", "b.png", "-o", "x.jpge"], 1, "got .jpge; did you mean .jpeg?"),
+        (["stylize", "a.png", "b.png", "-o", "x.jpge"], 1, "got .jpge; did you mean .jpg?"),
         (["pack", "vgg19", "x", "--upto", "relu7_1"], 2, "conv1_1 … pool5, got relu7_1; did you mean relu5_1?"),
         (["pack", "vgg19", "x", "--preprocessing", "torch"], 1, "preprocessing caffe, which these weights are known"),
         (["pack", "vgg19", "x", "--arch", "vgg16"], 1, "architecture vgg19"),
