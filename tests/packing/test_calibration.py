@@ -164,7 +164,9 @@ def test_progress_and_what_would_have_helped() -> None:
 def test_of_a_large_folder_the_pictures_taken_are_spread_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_pictures, "MOST", 3)
     found = calibration_pictures.calibration_pictures(folder, 16)  # 0.png … 5.png, broken.png and thin.png
-    first, fifth = (read_picture(folder / name, pixels=calibration_pictures.PIXELS).pixels for name in ("0.png", "4.png"))
+    first, fifth = (
+        read_picture(folder / name, pixels=calibration_pictures.PIXELS).pixels for name in ("0.png", "4.png")
+    )
     assert [torch.equal(*pair) for pair in zip(found.pictures, (first, fifth), strict=True)] == [True, True]
     assert found.description.startswith("2 pictures (SHA-256 of the list of")
     assert ["thin.png" in note for note in found.notes] == [True]

@@ -32,7 +32,7 @@ def show_each(files: Sequence[str], show: Callable[[str], None]) -> None:
     for file in files:
         try:
             show(file)
-        except VggQuantError as error:
+        except VggQuantError as error:  # noqa: PERF203
             code = max(code, report(error, context.command))
     if code:
         context.exit(code)

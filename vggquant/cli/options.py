@@ -127,7 +127,8 @@ class Word(click.Choice):  # type: ignore[type-arg]
     """One of some words, each in any of its spellings; where it is none of them, the nearest is named."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        word = OTHER_SPELLINGS.get(value, value)
+        usual = OTHER_SPELLINGS.get(value, value)
+        word = next((each for each in self.choices if OTHER_SPELLINGS.get(each, each) == usual), value)
         try:
             require_one_of(None, word, self.choices)
         except OptionError as refused:
