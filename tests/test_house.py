@@ -26,7 +26,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("safetensors", "weights", "torch_archives", "torch_pickles", "hdf5_plain"),
         ("fields", "tensors"),
         ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),
-        ("container", "layouts", "preparing"),
+        ("container", "layouts", "preparing", "dtypes"),
         ("recognition",),
         ("convolutions",),
         ("sources",),
@@ -57,7 +57,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "cli": (
         ("output", "options"),
-        ("progress",),
+        ("progress", "failures"),
         ("pack", "unpack", "info", "verify", "compare", "stylize"),
         ("app",),
     ),

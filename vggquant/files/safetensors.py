@@ -36,7 +36,8 @@ _ITEM_SIZES = {
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
 }
 _NUMPY_TYPES = {"U8": "u1", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
-_DTYPES = {"uint8": "U8", "float32": "F32", "float64": "F64"}  # the types that are written
+# the types that are written; NumPy lacks bfloat16, so its bits come as uint16
+_DTYPES = {"uint8": "U8", "float16": "F16", "uint16": "BF16", "float32": "F32", "float64": "F64"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def join_file(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str
     The bytes are those of the safetensors package's own writer, except that the metadata is sorted.
 
     Args:
-        arrays: uint8, float32 and float64 arrays by name, in any memory order.
+        arrays: uint8, float16, float32 and float64 arrays by name, in any memory order; uint16 stands for bfloat16.
         metadata: ASCII strings by name.
 
     Returns:

@@ -15,10 +15,8 @@ from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import resolve
 from vggquant.pictures.files import Picture, read_mask, read_picture
 from vggquant.style.checks import check_mask
-from vggquant.style.options import PIXELS
+from vggquant.style.options import NO_MASK, PIXELS
 from vggquant.style.task import Task
-
-NO_MASK = "none"  # stands for a mask where a style is wanted everywhere
 
 
 @dataclass(frozen=True)
