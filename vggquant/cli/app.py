@@ -69,7 +69,7 @@ class OneLineErrors(click.Group):
     commands=[click.Command(name) for name in COMMANDS],  # names alone, see get_command
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples(
-        ("Pack torchvision's VGG-16 into a tenth of its size:", "pack vgg16-397923af.pth vgg16.safetensors --bits 4"),
+        ("Pack torchvision's VGG-16 with four bits a weight:", "pack vgg16-397923af.pth vgg16.safetensors --bits 4"),
         ("Paint with the embedded VGG-19:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png"),
         ("See what a command can do:", "pack --help"),
     ),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    short_help="Measure what packed files have lost.",
     epilog=examples(
         ("What each width costs:", "compare vgg19 --widths 8-1"),
         ("Your own file, on your own pictures:", "compare vgg16.pth mine.safetensors --images PHOTOS"),
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
             "See it: a page with pictures painted with each file:",
             "compare vgg19 --widths 8-1 --transfer --report report.html",
         ),
-    )
+    ),
 )
 @click.argument("reference", type=SOURCE)
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=SOURCE)

@@ -18,11 +18,12 @@ COLUMNS = ("layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQN
 
 
 @click.command(
+    short_help="Show what packed files hold.",
     epilog=examples(
         ("What the embedded VGG-19 is, and who made it:", "info vgg19"),
         ("What a file adds to the wheel of your package:", "info --wheel mine.safetensors"),
         ("The bit width of every layer, by jq:", "info --json *.safetensors | jq '.layers[].bits'"),
-    )
+    ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=SOURCE)
 @click.option("--wheel", is_flag=True, help="Also tell the size in a wheel, the zip archive that pip installs.")
@@ -92,8 +93,7 @@ def _summary(found: FileInfo) -> list[tuple[str, str]]:
         ("bits a weight", f"{found.bits_per_weight:.3f}, all included"),
         *([("in a wheel", f"{found.wheel_bytes:,} bytes, zipped")] if found.wheel_bytes is not None else []),
         ("on PyPI", f"{fits} a package, whose files may have 100 MiB each"),
-        ("packed from", f"a {found.source_layout} file, whose SHA-256 is"),
-        ("", found.source_sha256),
+        ("packed from", f"a {found.source_layout} file, whose SHA-256 is {found.source_sha256}"),
         *([("folded", "a batch normalisation, into the convolutions")] if found.folded_batch_norm else []),
         ("attribution", found.attribution or "unknown, the source did not say"),
         ("changes", found.changes or "unknown"),

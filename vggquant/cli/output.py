@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -92,11 +93,14 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def print_pairs(*pairs: tuple[str, str]) -> None:
-    """Print an empty line, then one line for each name and its value."""
+    """Print an empty line, then each name and its value, whose lines are no longer than `WIDTH` if its words allow it."""
     width = max(len(name) for name, _ in pairs)
     echo()
     for name, value in pairs:
-        echo(f"{name.ljust(width)}  {value}")
+        text = printable(value, LONGEST_LINE)
+        lines = textwrap.wrap(text, WIDTH - width - 2, break_long_words=False, break_on_hyphens=False)
+        for start, line in zip((name, *[""] * len(lines)), lines, strict=False):
+            echo(f"{start.ljust(width)}  {line}")
 
 
 def _widths(lines: Sequence[tuple[str, ...]]) -> list[int]:

@@ -16,6 +16,7 @@ from vggquant.wording import megabytes
 
 
 @click.command(
+    short_help="Pack weights into a small file.",
     epilog=examples(
         ("Every weight of 8 bits, a fourth of the size:", "pack vgg16-397923af.pth vgg16.safetensors"),
         ("A width for each layer, chosen so that the file fits:", "pack vgg19 small.safetensors --max-size 6MB"),
@@ -23,7 +24,7 @@ from vggquant.wording import megabytes
         ("Three bits that paint as the source does, in minutes:", "pack vgg19 3bit.safetensors --bits 3 --calibrate"),
         ("Only what style transfer looks at:", "pack vgg19 short.safetensors --upto relu5_1"),
         ("Weights that do not say how their inputs were prepared:", "pack my.pth my.safetensors --preprocessing torch"),
-    )
+    ),
 )
 @click.argument("source", type=SOURCE)
 @click.argument("out", type=FILE)

@@ -66,6 +66,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 
 
 @click.command(
+    short_help="Paint a picture in the manner of others.",
     epilog=examples(
         ("A larger picture, from coarse to fine:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --size 1024"),
         ("Two styles, the first of them more:", "stylize CONTENT.jpg A.jpg B.jpg -o OUT.png --style-weight 0.7,0.3"),
@@ -75,7 +76,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
         ),
         ("A style where a mask is white:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --mask SKY.png"),
         ("Go on after Ctrl-C:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --resume OUT.png --force"),
-    )
+    ),
 )
 @click.argument("content", type=FILE)
 @click.argument("styles", nargs=-1, required=True, metavar="STYLE...", type=FILE)

@@ -15,6 +15,7 @@ from vggquant.wording import megabytes
 
 
 @click.command(
+    short_help="Restore float32 weights for other programs.",
     epilog=examples(
         (
             "For torchvision's vgg19().features, which takes other inputs than ours:",
@@ -22,7 +23,7 @@ from vggquant.wording import megabytes
         ),
         ("For Keras:", "unpack vgg19 vgg19.h5"),
         ("Half the size:", "unpack vgg19 vgg19-bf16.safetensors --dtype bfloat16"),
-    )
+    ),
 )
 @click.argument("file", type=SOURCE)
 @click.argument("out", type=FILE)

@@ -18,11 +18,12 @@ COLUMNS = ("layer", "SQNR", "largest error", "bias")
 
 
 @click.command(
+    short_help="Check that packed files are undamaged.",
     epilog=examples(
         ("Is it as it was packed?", "verify mine.safetensors"),
         ("Check all files of a folder; the exit code is 1 if one is damaged:", "verify *.safetensors"),
         ("How far are its weights from those that it was packed from?", "verify mine.safetensors --against vgg16.pth"),
-    )
+    ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=SOURCE)
 @click.option("--against", metavar="SOURCE", type=SOURCE, help="Also measure how far weights are from those of SOURCE.")
