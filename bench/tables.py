@@ -57,8 +57,8 @@ def overview() -> str:
         )
     return table("| bits | file | in a wheel | content, style error: plain | calibrated | load |", rows) + prose(
         "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is "
-        "compressed, so files take less there. The two errors are how far the features at relu4_2, and the Gram "
-        "matrices at relu1_1 … relu5_1, are from the embedded network's, relative to those: means over six photographs. "
+        "compressed, so files take less there. The two errors are how far the features at relu4_2 and the Gram "
+        "matrices at relu1_1 … relu5_1 are from the embedded network's, relative to those, over six photographs. "
         "`pack` finds plain files within seconds, calibrated ones within minutes. The load is a whole call of "
         "`load_quantized_vgg`. Measured on two cores of an AMD EPYC by `python -m bench.sizes`, `bench.fidelity`, "
         f"`bench.load_time` (on {load('sizes')['machine']['date']}) and `bench.calibration` (on "

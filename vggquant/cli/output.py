@@ -93,7 +93,7 @@ def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def print_pairs(*pairs: tuple[str, str]) -> None:
-    """Print an empty line, then each name and its value, whose lines are no longer than `WIDTH` if its words allow it."""
+    """Print an empty line, then each name and its value, in lines of at most `WIDTH` if the words allow it."""
     width = max(len(name) for name, _ in pairs)
     echo()
     for name, value in pairs:
