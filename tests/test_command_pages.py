@@ -1,4 +1,4 @@
-"""docs/command-line.md, held to what the commands say and print."""
+"""The pages of docs/commands, held to what the commands say and print."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from typing import Any
 import click
 import pytest
 
-from tests.conftest import GOLDEN, random_arrays, run
+from tests.conftest import GOLDEN, run
 from vggquant.cli.app import COMMANDS, cli
 from vggquant.cli.failures import REFUSED, STOPPED, USAGE
-from vggquant.files.disk import write_file
-from vggquant.files.tensors import write_safetensors
-from vggquant.networks.vgg import ARCHITECTURES
 
-PAGE = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text()
+PAGES = Path(__file__).parent.parent / "docs" / "commands"
 SMALL = GOLDEN / "planes-4.safetensors"
 
 # how each command that can prints JSON, with everything in it that there may be
@@ -30,14 +27,24 @@ PRINTING = {
 }
 
 
-def section(command: str) -> str:
-    found = re.search(rf"^## vggquant {command}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
-    assert found, command
-    return found[1]
+def page(name: str) -> str:
+    return (PAGES / f"{name}.md").read_text()
 
 
-def test_every_command_has_a_section() -> None:
-    assert sorted(re.findall(r"^## vggquant (\w+)$", PAGE, re.MULTILINE)) == sorted(COMMANDS)
+def test_every_command_has_a_page_and_a_row_in_the_table() -> None:
+    assert sorted(path.stem for path in PAGES.glob("*.md")) == sorted([*COMMANDS, "README"])
+    rows = re.findall(r"^\| \[`vggquant (\w+)`\]\((\w+)\.md\) \|", page("README"), re.MULTILINE)
+    assert sorted(rows) == sorted((command, command) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_page_has_a_question_and_examples(command: str) -> None:
+    title, question = page(command).split("\n\n")[:2]
+    assert title == f"# vggquant {command}"
+    assert "?" in question
+    examples = re.findall(rf"^vggquant {command} (?!\[)", page(command), re.MULTILINE)
+    assert 2 <= len(examples) <= 7
+    assert "```text" in page(command)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,9 +61,9 @@ def test_the_options_are_those_of_the_help(command: str) -> None:
             default = f" [default: {option.default}]" if option.show_default else ""
             rows.append(f"| `{', '.join(option.opts)}` | {values}| {meaning}{default} |")
             assert meaning.replace(" ", "") in shown
-    documented = [line for line in section(command).splitlines() if line.startswith("| `-")]
+    documented = [line for line in page(command).splitlines() if line.startswith("| `-")]
     assert documented == rows
-    (usage,) = re.findall(rf"^vggquant {command} \[OPTIONS\] ([^\n]*?)(?: -o OUT)?$", section(command), re.MULTILINE)
+    (usage,) = re.findall(rf"^vggquant {command} \[OPTIONS\] ([^\n]*?)(?: -o OUT)?$", page(command), re.MULTILINE)
     assert f"Usage: vggquant {command} [OPTIONS] {usage}".replace(" ", "") in shown
 
 
@@ -68,7 +75,7 @@ def test_the_keys_are_those_that_are_printed(command: str, tmp_path: Path) -> No
     for key, value in printed.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             keys |= {f"{key}[].{inner}" for inner in value[0]}
-    assert set(re.findall(r"^\| `([\w\[\].]+)` \|", section(command), re.MULTILINE)) == keys
+    assert set(re.findall(r"^\| `([\w\[\].]+)` \|", page(command), re.MULTILINE)) == keys
 
 
 def test_all_that_print_json_are_documented() -> None:
@@ -76,13 +83,9 @@ def test_all_that_print_json_are_documented() -> None:
 
 
 def test_the_exit_codes_are_the_commands() -> None:
-    assert [int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)] == [0, REFUSED, USAGE, STOPPED]
-
-
-def test_the_error_that_is_shown_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = re.search(r"`vggquant (pack vgg13\.safetensors [^`]*)` says\n`(Error: [^`]*)`", PAGE)
-    assert found
-    arrays = random_arrays(ARCHITECTURES["vgg13"])
-    write_file("vgg13.safetensors", write_safetensors(arrays, {"architecture": "vgg13", "preprocessing": "torch"}))
-    assert run(*found[1].split()).stderr == f"{found[2]}\n"
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", page("README"), re.MULTILINE)] == [
+        0,
+        REFUSED,
+        USAGE,
+        STOPPED,
+    ]
