@@ -42,8 +42,8 @@ def main() -> None:
     write_strip(
         [Image.open(CONTENT).convert("RGB"), Image.open(STYLE).convert("RGB"), result], 260, HERE / "side-by-side.jpg"
     )
-    options = [StyleOptions(steps=300, precision="float32", style_weights=(weight,)) for weight in WEIGHTS]
-    write_strip((painted(each, 320) for each in options), 200, HERE.parent / "docs" / "style-weights.jpg")
+    options = [StyleOptions(steps=200, precision="float32", style_weights=(weight,)) for weight in WEIGHTS]
+    write_strip((painted(each, 256) for each in options), 179, HERE.parent / "docs" / "style-weights.jpg")
 
 
 if __name__ == "__main__":
