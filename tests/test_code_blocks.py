@@ -7,6 +7,7 @@ conventions. So that this takes a minute and not an hour, commands are given opt
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib
 import io
 import math
@@ -32,8 +33,8 @@ from tests.toy import ToyModule, toy_family
 from vggquant import pack, unpack
 from vggquant.cli import progress
 from vggquant.comparison import measuring, sample_pictures, study
-from vggquant.files import sources
 from vggquant.files.disk import read_file, sha256, write_file
+from vggquant.files.known_files import PUBLISHED
 from vggquant.files.tensors import write_safetensors
 from vggquant.networks.vgg import ARCHITECTURES
 from vggquant.packing import calibration, calibration_pictures
@@ -106,7 +107,7 @@ def blocks(page: Path) -> list[Block]:
     """The blocks of a page, those of what is printed joined to what prints it."""
     text = page.read_text()
     found: list[Block] = []
-    end = 0
+    end = fences = 0
     for match in re.finditer(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", text, re.MULTILINE):
         block = Block(text.count("\n", 0, match.start()) + 2, match[2], textwrap.dedent(match[3]))
         if block.kind in OUTPUT:
@@ -115,7 +116,8 @@ def blocks(page: Path) -> list[Block]:
             found[-1] = Block(found[-1].line, found[-1].kind, found[-1].text, block.text)
         else:
             found.append(block)
-        end = match.end()
+        end, fences = match.end(), fences + 2
+    assert fences == len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)), f"{page}: a fence that nothing reads"
     return found
 
 
@@ -179,7 +181,7 @@ def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.chdir(tmp_path / "page")
     monkeypatch.syspath_prepend(tmp_path / "page")
     digest = sha256(read_file(VGG16[0]))
-    monkeypatch.setattr(sources, "PUBLISHED", {digest[:8]: sources.PUBLISHED["397923af"]})
+    monkeypatch.setattr("vggquant.files.sources.PUBLISHED", {digest[:8]: PUBLISHED["397923af"]})
     monkeypatch.setattr(progress, "SHORT", math.inf)  # lines of progress depend on the machine
     monkeypatch.setattr(study, "TRANSFER", StyleOptions(steps=2, precision="float32"))
     monkeypatch.setattr(sample_pictures, "PIXELS_PER_PICTURE", 4096)
@@ -238,7 +240,7 @@ def run_vggquant(line: str, *, shown: bool) -> tuple[str, bool]:
     words, comment = shlex.split(line, comments=True)[1:], line.partition("# ")[2]
     command, *arguments = (WORDS.get(word.removesuffix("..."), word.removesuffix("...")) for word in words)
     arguments = [OUT.get(command, word) if word == "OUT" else word for word in arguments]
-    arguments = [found for word in arguments for found in sorted(map(str, Path().glob(word))) or [word]]
+    arguments = [found for word in arguments for found in sorted(glob.glob(word)) or [word]]
     more = shortened(command, arguments, shown=shown)
     force = ["--force"] if command in OUT and "-h" not in arguments else []
     result = run(command, *arguments, *more, *force)
