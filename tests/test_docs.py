@@ -134,6 +134,13 @@ def test_the_index_links_every_page_and_the_readme_links_the_index() -> None:
     assert {page.resolve() for page in (*DOCS, ROOT / "CONTRIBUTING.md")} - {index} <= linked
 
 
+def test_each_answer_comes_before_its_reasons() -> None:
+    questions = re.split(r"^## ", (ROOT / "docs" / "faq.md").read_text(), flags=re.MULTILINE)[1:]
+    for question, answer in (each.split("\n\n", 1) for each in questions):
+        assert question.endswith("?")
+        assert re.match(r"\*\*[A-Z].*?\*\*", answer, re.DOTALL), question
+
+
 def test_the_versions_are_those_of_the_metadata() -> None:
     metadata = (ROOT / "pyproject.toml").read_text()
     pythons = re.findall(r"Programming Language :: Python :: (3\.\d+)", metadata)
