@@ -110,7 +110,7 @@ def test_the_command_itself_completes() -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, "plain,vgg19\n", "")
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.skipif(os.name != "posix" or shutil.which("bash") is None, reason="needs a bash of its own system")
 def test_bash_takes_the_script() -> None:
     environment = {**os.environ, "_VGGQUANT_COMPLETE": "bash_source"}
     found = subprocess.run([sys.executable, "-m", "vggquant"], env=environment, capture_output=True, check=True)
