@@ -42,10 +42,12 @@ def overview() -> str:
     plain = {file["label"]: file for file in load("fidelity")["files"]}
     calibrated = {row["bits"]: row["photographs"] for row in load("calibration")["rows"]}
     loads = {row["file"]: row["warm"]["median"] for row in load("load_time")["rows"]}
-    rows = []
+    rows, larger = [], []
     for bits, (planes, _, _) in _size_rows().items():
         errors = [plain[f"{bits}-bit"]["content_error"], plain[f"{bits}-bit"]["style_error"]]
         better = calibrated.get(bits)
+        if better:
+            larger.append(better["bytes"] - planes["bytes"])
         rows.append(
             (
                 bits,
@@ -59,8 +61,10 @@ def overview() -> str:
         "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is "
         "compressed, so files take less there. The two errors are how far the features at relu4_2 and the Gram "
         "matrices at relu1_1 … relu5_1 are from the embedded network's, relative to those, over six photographs. "
-        "`pack` finds plain files within seconds, calibrated ones within minutes. The load is a whole call of "
-        "`load_quantized_vgg`. Measured on two cores of an AMD EPYC by `python -m bench.sizes`, `bench.fidelity`, "
+        "`pack` finds plain files within seconds. Calibrated ones take it minutes and are up to "
+        f"{mb(max(larger))} larger; these were [calibrated on other photographs](docs/calibration.md#what-it-gains). "
+        "The load is a whole call of `load_quantized_vgg`. Measured on two cores of an AMD EPYC by "
+        "`python -m bench.sizes`, `bench.fidelity`, "
         f"`bench.load_time` (on {load('sizes')['machine']['date']}) and `bench.calibration` (on "
         f"{load('calibration')['rows'][-1]['machine']['date']}), with their results in [bench/results](bench/results)."
     )

@@ -62,9 +62,14 @@ def test_the_gate_lets_it_pass_and_nothing_larger_or_unlicensed(wheel: Path, tmp
     licence, size = problems(other)
     assert "LICENSE-WEIGHTS, got none" in licence
     assert "80,000 bytes at most" in size
-    command = [sys.executable, os.fspath(EXAMPLE / "check_wheel.py"), os.fspath(other)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (found.returncode, found.stderr) == (1, f"{licence}\n{size}\n")
+    for wheels, refusal in (
+        ([wheel], ""),
+        ([wheel, other], f"{licence}\n{size}\n"),
+        ([], "expected the names of wheels, got none\n"),
+    ):
+        command = [sys.executable, os.fspath(EXAMPLE / "check_wheel.py"), *map(os.fspath, wheels)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (found.returncode, found.stderr) == (bool(refusal), refusal)
 
 
 def test_it_is_installed_beside_and_loads(wheel: Path, tmp_path: Path) -> None:

@@ -26,4 +26,6 @@ def problems(wheel: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(problems(Path(sys.argv[1]))) or None)
+    wheels = [Path(name) for name in sys.argv[1:]]
+    found = [problem for wheel in wheels for problem in problems(wheel)]
+    sys.exit("\n".join(found) or (None if wheels else "expected the names of wheels, got none"))

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from tests.cli.conftest import on_a_terminal
-from tests.conftest import run
+from tests.conftest import POSIX, run
 from vggquant.cli.app import COMMANDS, cli
 
 
@@ -77,6 +77,7 @@ def test_a_full_standard_output_is_an_error() -> None:
     )
 
 
+@POSIX
 def test_a_closed_standard_output_is_an_error() -> None:
     command = f"{sys.executable} -m vggquant info vgg19 >&-"
     result = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
@@ -85,6 +86,7 @@ def test_a_closed_standard_output_is_an_error() -> None:
     assert result.stderr.count("\n") == 1
 
 
+@POSIX
 def test_a_closed_pipe_ends_quietly() -> None:
     result = subprocess.run(
         f"{sys.executable} -m vggquant info vgg19 | head -1", shell=True, capture_output=True, text=True

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, POSIX
 from vggquant.cli import cli
 from vggquant.networks.vgg import LAYERS
 
@@ -110,6 +110,7 @@ def test_the_command_itself_completes() -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, "plain,vgg19\n", "")
 
 
+@POSIX  # elsewhere bash may be that of a Linux which is not installed
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_bash_takes_the_script() -> None:
     environment = {**os.environ, "_VGGQUANT_COMPLETE": "bash_source"}

@@ -48,9 +48,6 @@ class PathName(click.ParamType):  # type: ignore[type-arg]
         self.kind, self.words = kind, words
         self.name = {"file": "FILE", "dir": "FOLDER"}[kind]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value
-
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         words = completed(self.words, incomplete)
         if not words:
@@ -71,9 +68,6 @@ class Layer(click.ParamType):  # type: ignore[type-arg]
     """The name of a layer; whether a network has it is found out by whoever knows the network."""
 
     name = "LAYER"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return completed(LAYERS, incomplete)

@@ -15,7 +15,7 @@ from vggquant.wording import megabytes
 
 
 @click.command(
-    short_help="Restore float32 weights for other programs.",
+    short_help="Restore weights for other programs.",
     epilog=examples(
         (
             "For torchvision's vgg19().features, which takes other inputs than ours:",
