@@ -14,7 +14,7 @@ from vggquant.style.painting import paint
 HERE = Path(__file__).parent
 CONTENT, STYLE = HERE / "landscape.jpg", HERE / "swirl.jpg"
 GAP = 8
-WEIGHTS = (0.01, 0.1, 1.0, 10.0)  # of the style
+WEIGHTS = (0.0001, 0.001, 0.01, 1.0)  # of the style
 
 
 def painted(options: StyleOptions, size: int) -> Image.Image:

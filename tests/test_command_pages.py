@@ -56,7 +56,7 @@ def test_the_options_are_those_of_the_help(command: str) -> None:
     rows = []
     for option in found.params:
         if isinstance(option, click.Option):
-            values = f"{', '.join(option.type.choices)} " if isinstance(option.type, click.Choice) else ""
+            values = f"{_values(option)} ".lstrip()
             meaning = " ".join(str(option.help).split())
             default = f" [default: {option.default}]" if option.show_default else ""
             rows.append(f"| `{', '.join(option.opts)}` | {values}| {meaning}{default} |")
@@ -65,6 +65,13 @@ def test_the_options_are_those_of_the_help(command: str) -> None:
     assert documented == rows
     (usage,) = re.findall(rf"^vggquant {command} \[OPTIONS\] ([^\n]*?)(?: -o OUT)?$", page(command), re.MULTILINE)
     assert f"Usage: vggquant {command} [OPTIONS] {usage}".replace(" ", "") in shown
+
+
+def _values(option: click.Option) -> str:
+    """What may follow an option, as its help has it, or nothing for a flag."""
+    if isinstance(option.type, click.Choice):
+        return ", ".join(option.type.choices)
+    return "" if option.is_flag else option.make_metavar(click.Context(cli)).replace("|", ", ")
 
 
 @pytest.mark.parametrize("command", PRINTING)

@@ -171,6 +171,8 @@ def test_masks_and_colours_and_places(pictures: Path, mask: Path) -> None:
         ("--content-weight -1", "--content-weight: expected a finite number from 0 up, got -1.0"),
         ("--style-layer relu1_1=-2", "--style-layer: expected a finite number from 0 up for relu1_1, got -2.0"),
         ("--scales 4 --steps 30", "scales: expected sides of at least"),
+        ("--pixels 900", "--size: expected a side or an area, got both; leave out --size or --pixels"),
+        ("--style-size 30 --style-pixels 900", "--style-size: expected a side or an area, got both; leave out"),
         ("--save-to mask.png", "add it"),
         ("--save-prefix a", "add it"),
     ],

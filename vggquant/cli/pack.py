@@ -28,7 +28,7 @@ from vggquant.wording import megabytes
 )
 @click.argument("source", type=SOURCE)
 @click.argument("out", type=FILE)
-@click.option("--bits", help="Bits per code, 1-8, or per layer: 'conv1_1=8,*=4'.  [default: 8]")
+@click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or per layer: 'conv1_1=8,*=4'.  [default: 8]")
 @click.option("--max-size", metavar="SIZE", help="Instead of --bits: choose widths so that the file fits, e.g. 6MB.")
 @click.option(
     "--coding",
@@ -48,6 +48,7 @@ from vggquant.wording import megabytes
 @click.option(
     "--jobs",
     type=click.IntRange(1),
+    metavar="N",
     help="Layers at once; the file does not depend on it.  [default: one a processor]",
 )
 @force_option

@@ -89,17 +89,28 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     callback=list_layers,
     help="A packed file.  [default: embedded VGG-19]",
 )
-@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
-@click.option("--size", type=click.IntRange(1, LONGEST), help="Longest side of the result, in pixels.")
+@click.option(
+    "--steps",
+    type=click.IntRange(0),
+    metavar="N",
+    default=DEFAULTS.steps,
+    show_default=True,
+    help="How often the picture is changed, over all scales together.",
+)
+@click.option("--size", type=click.IntRange(1, LONGEST), metavar="N", help="Longest side of the result, in pixels.")
 @click.option(
     "--pixels",
     type=click.IntRange(1, 50_000_000),
+    metavar="N",
     help=f"Area of the result, instead of --size.  [default: the content's, at most {PIXELS}]",
 )
-@click.option("--style-size", type=click.IntRange(1, LONGEST), help="Longest side of the styles, in pixels.")
+@click.option(
+    "--style-size", type=click.IntRange(1, LONGEST), metavar="N", help="Longest side of the styles, in pixels."
+)
 @click.option(
     "--style-pixels",
     type=click.IntRange(1, 50_000_000),
+    metavar="N",
     help="Area of the styles, instead of --style-size.  [default: the content's]",
 )
 @click.option(
@@ -107,21 +118,21 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     "style_weights",
     type=Weights(),
     multiple=True,
-    help="How much each style counts, one for each.  [default: 1/N]",
+    help="How much each of the N styles counts, in their order.  [default: 1/N each]",
 )
 @click.option(
     "--mask",
     "masks",
     type=PathName(NO_MASK),
     multiple=True,
-    help="Where a style applies: fully in white, not at all in black. One for each style; none means everywhere.",
+    help="Where a style applies: fully in white, not at all in black. Give one for each style; none means everywhere.",
 )
 @click.option(
     "--content-layer",
     "content_layers",
     type=LayerWeight(),
     multiple=True,
-    help="Where content is compared; 0.5 halves its usual weight.  [default: relu4_2]",
+    help="Where content is compared; repeat it for more layers. =0.5 halves the usual weight.  [default: relu4_2]",
 )
 @click.option(
     "--style-layer",
@@ -133,6 +144,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.option(
     "--content-weight",
     type=float,
+    metavar="NUMBER",
     default=DEFAULTS.content_weight,
     show_default=True,
     help="How much the content counts against the styles.",
@@ -140,6 +152,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.option(
     "--tv-weight",
     type=float,
+    metavar="NUMBER",
     default=DEFAULTS.tv_weight,
     show_default=True,
     help="How much smoothness counts (total variation).",
@@ -151,7 +164,12 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     show_default=True,
     help="How the loss is lowered.",
 )
-@click.option("--scales", type=click.IntRange(1, 10), help="Sizes to work at, coarse to fine.  [default: by size]")
+@click.option(
+    "--scales",
+    type=click.IntRange(1, 10),
+    metavar="N",
+    help="How many sizes to work at, coarse to fine.  [default: as many as begin near 128 pixels]",
+)
 @click.option(
     "--precision",
     type=Word(PRECISIONS),
@@ -182,7 +200,12 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     help="What to begin with.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=DEFAULTS.seed, show_default=True, help="Seed of the noise."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="Which noise --start noise begins with.",
 )
 @click.option("--resume", type=FILE, help="Go on from a picture on the way or after Ctrl-C; --steps may be more.")
 @click.option(

@@ -27,6 +27,7 @@ JsonObject = dict[str, Any]
 
 MAX_HEADER_BYTES = 2**20
 PACK_FIRST = "run vggquant pack on it first"  # the cure where a packed file belongs and other weights are given
+NAME_WEIGHTS = "name a file of weights"
 
 # bytes per element of every type that safetensors 0.8 knows
 _ITEM_SIZES = {
@@ -192,6 +193,8 @@ def _looks_like(start: bytes, length: int, size: int) -> tuple[str, str]:
         b"\x80\x02": ("a pickle", PACK_FIRST),
         b"\x89HDF": ("an HDF5 file", PACK_FIRST),
         b"<": ("an HTML or XML page", "check the path"),
+        b"\x89PNG": ("a picture", NAME_WEIGHTS),
+        b"\xff\xd8\xff": ("a picture", NAME_WEIGHTS),
     }
     for magic, found in known.items():
         if start.lstrip().startswith(magic):

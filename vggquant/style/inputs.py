@@ -88,6 +88,12 @@ class Sizes:
     style_longest: int | None = None
     style_pixels: int | None = None
 
+    def __post_init__(self) -> None:
+        for kind, side, area in (("", self.longest, self.pixels), ("style_", self.style_longest, self.style_pixels)):
+            if side is not None and area is not None:
+                cure = f"leave out `{kind}size` or `{kind}pixels`"
+                raise OptionError("a side or an area", "both", cure, tensor=f"{kind}size")
+
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
