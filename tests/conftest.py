@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from vggquant.packing.packer import pack
 Floats = npt.NDArray[np.float32]
 
 GOLDEN = Path(__file__).parent / "golden"
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs the signals, files and shells of POSIX")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits")
 
 
 def random_arrays(architecture: Architecture, seed: int = 0, upto: str | None = None) -> dict[str, Floats]:

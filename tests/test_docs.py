@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 
 from bench import tables
 from bench.fidelity import WITHIN, against_known
 from tests.conftest import GOLDEN
-from vggquant.cli import app as cli
 from vggquant.codec.bitstream import PLANES, decode_codes, encode_codes
 from vggquant.files.container import read
 from vggquant.files.disk import read_file, sha256
@@ -26,6 +22,8 @@ from vggquant.packing.budget import CALIBRATED, SENSITIVITY
 ROOT = Path(__file__).parent.parent
 FORMAT = (ROOT / "docs" / "format.md").read_text()
 README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("examples/*/README.md")), ROOT / "bench" / "README.md", *DOCS]
 
 
 def test_the_rows_of_plain_k_means_come_out() -> None:
@@ -97,35 +95,6 @@ def test_the_embedded_files_hash_is_documented() -> None:
     assert sha256(read_file(embedded_path())) in (ROOT / "docs" / "weights.md").read_text()
 
 
-PYTHON = re.findall(r"```py(?:thon)?\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_the_readmes_python_is_valid_and_its_names_exist(code: str) -> None:
-    imports = [node for node in ast.parse(code).body if isinstance(node, ast.ImportFrom)]
-    assert imports
-    for node in imports:
-        for alias in node.names:
-            assert node.module
-            assert hasattr(importlib.import_module(node.module), alias.name)
-
-
-def test_the_readmes_training_loop_runs() -> None:
-    (code,) = (code for code in PYTHON if "PerceptualLoss" in code)
-    exec(compile(code, "README.md", "exec"), {})
-
-
-def test_the_readmes_commands_exist() -> None:
-    lines = re.findall(r"^vggquant [a-z]+ (?:[A-Z]{4}|vgg19).*", README, re.MULTILINE)
-    assert {line.split()[1] for line in lines} == set(cli.COMMANDS)
-    for line in lines:
-        command = cli.cli.get_command(click.Context(cli.cli), line.split()[1])
-        assert command is not None
-        options = {option for parameter in command.params for option in parameter.opts}
-        for option in re.findall(r"(?<=\s)-{1,2}[a-z-]+", line.partition("#")[0]):
-            assert option in options, line
-
-
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.parent.name)
 def test_tables_are_the_benchs(page: Path) -> None:
     text = page.read_text()
@@ -142,11 +111,43 @@ def test_the_tables_of_sensitivities_are_the_benchs(name: str, table: Mapping[st
         assert table[layer][bits - 1] == pytest.approx(value, rel=0.051), (layer, bits)  # two digits
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+    for target, _, anchor in re.findall(r"\]\(([^)#]*)(#([^)]*))?\)", path.read_text()):
         if "://" not in target:
-            assert (path.parent / target).exists(), target
+            page = path.parent / target if target else path
+            assert page.exists(), target
+            assert not anchor or anchor in headings(page), f"{target}#{anchor}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    titles = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title) for title in found]
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def test_the_index_links_every_page_and_the_readme_links_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    assert "](docs/README.md)" in README
+    linked = {(index.parent / target).resolve() for target in re.findall(r"\]\(([^)#]+)[)#]", index.read_text())}
+    assert {page.resolve() for page in (*DOCS, ROOT / "CONTRIBUTING.md")} - {index} <= linked
+
+
+def test_each_answer_comes_before_its_reasons() -> None:
+    questions = re.split(r"^## ", (ROOT / "docs" / "faq.md").read_text(), flags=re.MULTILINE)[1:]
+    for question, answer in (each.split("\n\n", 1) for each in questions):
+        assert question.endswith("?")
+        assert re.match(r"\*\*[A-Z].*?\*\*", answer, re.DOTALL), question
+
+
+def test_the_versions_are_those_of_the_metadata() -> None:
+    metadata = (ROOT / "pyproject.toml").read_text()
+    pythons = re.findall(r"Programming Language :: Python :: (3\.\d+)", metadata)
+    torch = re.search(r"torch>=([\d.]+)", metadata)
+    assert torch
+    versions = f"Python {pythons[0]} to {pythons[-1]}, and torch {torch[1]} or newer"
+    assert versions in (ROOT / "docs" / "networks.md").read_text()
 
 
 def test_the_licence_of_the_weights_is_complete() -> None:

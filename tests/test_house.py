@@ -67,7 +67,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "cli": (
         ("output", "options"),
-        ("progress",),
+        ("progress", "failures"),
         ("pack", "unpack", "info", "verify", "compare", "stylize", "train"),
         ("app",),
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, POSIX
 from vggquant.wording import INTERRUPTED
 
 ROOT = os.path.dirname(os.path.dirname(__file__))
@@ -37,7 +37,7 @@ def test_an_interrupt_while_it_starts_is_one_line(tmp_path: Path) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (130, "", f"{INTERRUPTED}\n")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@POSIX
 @pytest.mark.parametrize(("name", "said"), [("SIGTERM", ""), ("SIGHUP", ""), ("SIGINT", f"{INTERRUPTED}\n")])
 def test_a_signal_leaves_no_temporary_files(name: str, said: str, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": os.fspath(tmp_path), "WITH": name}

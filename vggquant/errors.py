@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 
 MAX_SHOWN = 200  # characters of a caller's text that an error repeats
 DAMAGED = "the file is damaged, get it again"  # the cure wherever a packed file is not as it was written
@@ -66,8 +67,9 @@ class VggQuantError(Exception):
         return other
 
     def __str__(self) -> str:
-        where = [printable(part) or "''" for part in (self.path, self.tensor) if part is not None]
-        return ": ".join([*where, f"expected {self.expected}, got {printable(self.got)}; {self.cure}"])
+        path, tensor, got = (printable(part) or "''" for part in (self.path, self.tensor, self.got))
+        where = [name for name, part in ((path, self.path), (tensor, self.tensor)) if part is not None]
+        return ": ".join([*where, f"expected {self.expected}, got {got}; {self.cure}"])
 
 
 class ContainerError(VggQuantError):
@@ -97,7 +99,22 @@ class PictureError(VggQuantError):
     """A picture cannot be read, or is too small or too large to work on."""
 
 
-def require_one_of(option: str, value: object, allowed: Collection[object]) -> None:
+def suggestion(
+    name: object, allowed: Iterable[object], otherwise: str = "choose one of these", *, likeness: float = 0.6
+) -> str:
+    """The cure for a name that is none of those allowed: the nearest of them, if one is near.
+
+    Args:
+        name: What was passed.
+        allowed: Every name with a meaning.
+        otherwise: The cure if none of them is near.
+        likeness: From which on a name counts as near: 1 is equal. Short names need more than long ones.
+    """
+    nearest = get_close_matches(printable(name), list(map(str, allowed)), 1, likeness)
+    return f"did you mean {nearest[0]}?" if nearest else otherwise
+
+
+def require_one_of(option: str | None, value: object, allowed: Collection[object]) -> None:
     """Refuse a value that is not among those an option can take.
 
     Args:
@@ -109,7 +126,8 @@ def require_one_of(option: str, value: object, allowed: Collection[object]) -> N
         OptionError: `value` is none of them.
     """
     if value not in allowed:
-        raise OptionError(f"one of {', '.join(map(str, allowed))}", value, "choose one of these", tensor=option)
+        expected = f"one of {', '.join(map(str, allowed))}"
+        raise OptionError(expected, value, suggestion(value, allowed), tensor=option)
 
 
 @contextlib.contextmanager

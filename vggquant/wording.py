@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+SQNR = "SQNR: signal-to-quantization-noise ratio of the weights; about 6 dB are one bit"
 INTERRUPTED = "Interrupted; every file is the old one or a whole new one."
 
 

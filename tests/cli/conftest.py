@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ main()
 
 def on_a_terminal(*arguments: object, interrupt_at: bytes | None = None) -> tuple[int, bytes, bytes]:
     """Exit code, stdout and what a terminal shows of stderr; if wanted, interrupted once it shows some text."""
+    pty = pytest.importorskip("pty", reason="needs the terminals of POSIX")
     leader, follower = pty.openpty()
     command = [sys.executable, "-c", START, *map(str, arguments)]
     process = subprocess.Popen(command, stderr=follower, stdout=subprocess.PIPE)

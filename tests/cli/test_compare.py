@@ -20,7 +20,9 @@ def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monk
     result = run(*given)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:4]] == ["reference", "vgg19-4.safetensors", "1-bit"]
+    labels = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert labels == ["reference", "vgg19-4.safetensors", "1-bit", "SQNR:", f"{page}:", f"{sheet}:"]
+    assert all(len(line) <= 80 for line in lines[:-2])
     assert "itself of 8 bits" in result.stderr
     assert page.read_bytes().startswith(b"<!doctype html>")
     assert sheet.read_bytes().startswith(b"\x89PNG")
@@ -29,6 +31,9 @@ def test_the_command_writes_all(packed_at: dict[int, Path], tmp_path: Path, monk
     assert "--force" in again.stderr
     found = run("compare", "vgg19", "vgg19", "--json")
     assert json.loads(found.stdout)["files"][0]["content_error"] == 0
+    quiet = run("compare", "vgg19", "vgg19", "--quiet")
+    assert quiet.stderr == ""
+    assert "regret" not in quiet.stdout  # a column of nothing
 
 
 @pytest.mark.parametrize(

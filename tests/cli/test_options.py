@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from vggquant.cli.options import LayerWeight, Weights, Widths, Word
+from vggquant.cli.options import LayerWeight, PathName, Weights, Widths, Word
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,11 @@ def test_weights_one_or_several() -> None:
 def test_words_have_other_spellings() -> None:
     words = Word(("float32", "bf16"))
     assert [words.convert(text, None, None) for text in ("bf16", "bfloat16", "fp32")] == ["bf16", "bf16", "float32"]
-    with pytest.raises(click.BadParameter, match="'fp8' is not one of"):
-        words.convert("fp8", None, None)
+    assert Word(("float32", "bfloat16")).convert("bf16", None, None) == "bfloat16"
+    for text, cure in (("fp8", "choose one of these"), ("floa32", r"did you mean float32\?")):
+        with pytest.raises(click.BadParameter, match=f"expected one of float32, bf16, got {text}; {cure}$"):
+            words.convert(text, None, None)
+
+
+def test_names_are_left_to_whoever_opens_them() -> None:
+    assert PathName("vgg19").convert("no/such\nfile", None, None) == "no/such\nfile"

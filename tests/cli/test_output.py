@@ -33,6 +33,13 @@ def test_what_json_has_no_number_for_is_null(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1.5, None], "c": {"d": [None, "x", None]}}
 
 
+def test_json_is_one_line_whatever_a_file_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": 1}, file="x\ny\udcff")
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 1
+    assert list(json.loads(shown).items()) == [("file", "x\ny\udcff"), ("a", 1)]
+
+
 def test_a_line_stays_one_line_of_bounded_length(capsys: pytest.CaptureFixture[str]) -> None:
     echo("a\nb\x1b[2J" + "x" * 10_000, err=True)
     shown = capsys.readouterr()
@@ -47,6 +54,16 @@ def test_tables_and_pairs_are_aligned(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out == "layer    bytes\na        1,000\nlongest      9\n"
     print_pairs(("a", "1"), ("name", "2"))
     assert capsys.readouterr().out == "\na     1\nname  2\n"
+
+
+def test_a_table_fits_however_long_its_names_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("", "first value", "second value"), [("reference", "y" * 30, "z" * 30), ("x" * 90, "1", "2")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["first", "second"]
+    assert lines[2].split() == ["reference", "y" * 30, "z" * 30]
+    assert lines[3] == "x" * 90
+    assert lines[4].split() == ["1", "2"]
+    assert {len(line) for line in lines if line != lines[3]} == {80}
 
 
 def test_arguments_are_named_as_they_are_typed() -> None:

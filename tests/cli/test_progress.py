@@ -36,6 +36,7 @@ def lines_of(
 ) -> list[str]:
     """What is printed, where there is no terminal, of work that takes some time, unknown for the first few steps."""
     with progress_bar("stylizing") as show:
+        assert show is not None
         for step in range(1, steps + 1):
             elapsed = seconds * step / steps
             left = seconds - elapsed if estimated else None

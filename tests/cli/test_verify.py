@@ -29,6 +29,28 @@ def test_verify_measures_against_any_layout(tmp_path: Path) -> None:
         assert found["against"][1]["largest_error"] == pytest.approx(float(expected))
 
 
+def test_several_files_are_checked_though_one_is_damaged(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    data = bytearray(SMALL.read_bytes())
+    data[-1] ^= 1
+    damaged.write_bytes(data)
+    result = run("verify", damaged, SMALL, "vgg19")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {damaged}: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == run("verify", SMALL).stdout + run("verify", "vgg19").stdout
+    found = run("verify", "--json", damaged, SMALL)
+    assert found.exit_code == 1
+    assert [json.loads(line)["file"] for line in found.stdout.splitlines()] == [str(SMALL)]
+
+
+def test_several_files_are_compared_with_one_source() -> None:
+    result = run("verify", SMALL, GOLDEN / "planes-8.safetensors", "--against", SMALL)
+    assert result.exit_code == 0
+    assert result.stdout.count("SQNR over all weights: ") == 2
+    assert "SQNR: signal-to-quantization-noise ratio" in result.stdout
+
+
 def test_verify_refuses_another_architecture(tmp_path: Path) -> None:
     unpacked, cut = tmp_path / "vgg19.safetensors", tmp_path / "cut.safetensors"
     assert run("unpack", "vgg19", unpacked, "--layout", "caffe").exit_code == 0

@@ -134,7 +134,7 @@ def test_a_bomb_takes_no_more_memory_than_its_codes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "coding", "match"), [(0, "planes", "width"), (9, "planes", "width"), (4, "zip", "planes or huffman")]
+    ("bits", "coding", "match"), [(0, "planes", "width"), (9, "planes", "width"), (4, "zip", "one of planes, huffman")]
 )
 def test_unknown_options_are_refused(bits: int, coding: Coding, match: str) -> None:
     with pytest.raises(OptionError, match=match):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.conftest import POSIX
 from vggquant.errors import OptionError, StorageError
 from vggquant.files import disk
 from vggquant.files.disk import Readable, check_output, name_of, read_file, write_file
@@ -26,6 +27,7 @@ def test_bytes_come_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "x"]
 
 
+@POSIX
 def test_mode_and_umask_are_kept(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -132,6 +134,7 @@ def test_unreadable_names(name: str, tmp_path: Path) -> None:
     assert "\0" not in str(caught.value)
 
 
+@POSIX
 def test_folders_and_pipes_are_refused_without_waiting(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="a folder"):
         read_file(tmp_path)
@@ -170,6 +173,7 @@ def test_a_file_that_shrinks_while_read_is_refused(tmp_path: Path, monkeypatch: 
         read_file(path)
 
 
+@POSIX
 def test_looping_links_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import GOLDEN, run
+from tests.conftest import GOLDEN, POSIX, run
 from vggquant.errors import StorageError, VggQuantError
 from vggquant.files.container import read, write
 from vggquant.files.disk import HEAD_BYTES, Bytes, read_file, write_file
@@ -80,6 +80,7 @@ def new_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
+@POSIX
 @pytest.mark.parametrize("how", ["fail", "SIGINT", "SIGTERM", "SIGKILL"])
 def test_the_old_file_or_the_new_one_after_a_fault_anywhere(how: str, tmp_path: Path, new_bytes: bytes) -> None:
     path, ends = tmp_path / "x.safetensors", set()
@@ -202,6 +203,7 @@ def test_weights_that_no_reader_takes_are_not_written(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@POSIX
 def test_a_limit_on_file_sizes_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(OLD.read_bytes())
@@ -218,6 +220,7 @@ def test_a_limit_on_file_sizes_leaves_the_old_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [path.name]
 
 
+@POSIX
 def test_readers_never_see_a_mixture(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     contents = [OLD.read_bytes(), NEW.read_bytes()]

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.conftest import GOLDEN, Floats
+from tests.conftest import GOLDEN, POSIX, Floats
 from tests.files.conftest import UPTO, reads_as
 from tests.hostile import test_keras_sources
 from vggquant.errors import SourceError
@@ -156,6 +156,7 @@ def test_floats_of_a_form_that_no_machine_has(arrays: dict[str, Floats], tmp_pat
     assert reads_as(with_more(tmp_path / "x.h5", arrays, change), arrays)
 
 
+@POSIX
 def test_ctrl_c_while_the_library_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = test_keras_sources.CASES.made["117 a text whose length makes the library loop"](tmp_path)
     monkeypatch.setattr("vggquant.files.hdf5_files._SECONDS", 60.0)

@@ -156,7 +156,7 @@ def test_a_layer_behind_the_end_is_a_wrong_option(cut: dict[str, Floats]) -> Non
     for architecture in (VGG19, None):
         with pytest.raises(OptionError, match=r"^upto: expected a layer up to conv2_2, where the weights end"):
             read(written, upto="relu4_2", architecture=architecture)
-    with pytest.raises(OptionError, match="a layer of vgg16, conv1_1 … pool5, got relu3_4; choose relu3_3"):
+    with pytest.raises(OptionError, match=r"a layer of vgg16, conv1_1 … pool5, got relu3_4; did you mean relu3_3\?"):
         read(written, upto="relu3_4", architecture=VGG16)
 
 

@@ -61,6 +61,12 @@ def test_unaligned_data_is_read() -> None:
     assert split(data)["f"].tolist() == [2.5]
 
 
+@pytest.mark.parametrize("start", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01"])
+def test_a_picture_in_the_place_of_weights_is_called_so(start: bytes) -> None:
+    with pytest.raises(ContainerError, match=r"^expected a safetensors file, got a picture; name a file of weights$"):
+        split(start + bytes(64))
+
+
 GOOD = build({"x": entry()}, b"1234")
 REFUSED: dict[str, bytes] = {
     "empty": b"",

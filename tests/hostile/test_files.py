@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run
+from tests.conftest import POSIX, run
 from tests.hostile.cases import Cases, Prepared
 from tests.packed import SMALL
 
@@ -30,12 +30,14 @@ def a_folder(folder: Path) -> Prepared:
 
 @CASES.case(81)
 def a_fifo(folder: Path) -> Prepared:
+    pytest.importorskip("fcntl", reason="needs POSIX")
     os.mkfifo(folder / "x")
     return ("verify", folder / "x"), "a pipe"
 
 
 @CASES.case(81)
 def a_device(folder: Path) -> Prepared:
+    pytest.importorskip("fcntl", reason="needs POSIX")
     return ("verify", "/dev/zero"), "device"
 
 
@@ -68,6 +70,7 @@ def input_is_output_by_hard_link(folder: Path) -> Prepared:
 
 @CASES.case(85)
 def a_looping_link(folder: Path) -> Prepared:
+    pytest.importorskip("fcntl", reason="needs POSIX")
     (folder / "a").symlink_to(folder / "b")
     (folder / "b").symlink_to(folder / "a")
     return ("verify", folder / "a"), "symbolic links"
@@ -86,14 +89,18 @@ def parent_missing(folder: Path) -> Prepared:
 
 @CASES.case(90)
 def a_name_over_255_bytes(folder: Path) -> Prepared:
+    pytest.importorskip("fcntl", reason="needs POSIX")
     return ("verify", folder / ("x" * 256)), "name too long"
 
 
 @CASES.case(90)
 def a_name_not_utf8(folder: Path) -> Prepared:
+    if sys.platform != "linux":
+        pytest.skip("other systems allow no such name")
     return ("verify", os.fsdecode(os.fsencode(folder) + b"/\xff")), "No such file"
 
 
+@POSIX
 def test_80_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(SMALL)
@@ -111,7 +118,7 @@ def test_80_a_file_without_permission_is_refused(tmp_path: Path) -> None:
     assert result.stderr == f"Error: {path}: expected a readable file, got Permission denied; {cure}\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a shell of Unix")
+@POSIX
 @pytest.mark.parametrize("arguments", [("verify", "vgg19"), ("info", "vgg19", "--json"), ("--help",), ("--version",)])
 @pytest.mark.parametrize("where", [">&-", *([">/dev/full"] if os.path.exists("/dev/full") else [])])
 def test_93_standard_output_that_takes_nothing(arguments: tuple[str, ...], where: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import LINUX, POSIX
 from vggquant.errors import SourceError, StorageError
 from vggquant.isolation import parent
 from vggquant.isolation.child import limit_anew
@@ -65,7 +66,7 @@ def test_a_refusal_is_raised_here() -> None:
     [
         ("loops", "too long"),
         ("crashes", "crashes its reader"),
-        ("hoards", "too much memory"),
+        pytest.param("hoards", "too much memory", marks=LINUX),
         ("forgets_itself", "crashes its reader"),
         ("hands_back_too_much", "too much memory"),
         ("hands_back_integers", "answer nonsense"),
@@ -115,6 +116,7 @@ def test_without_a_thread_for_the_deadline_files_are_read(monkeypatch: pytest.Mo
         ask("loops")
 
 
+@LINUX
 def test_a_reader_may_set_its_limits_anew() -> None:
     assert ask("needs_memory", memory=2**26).arrays["ones"].size == 2**24
     with pytest.raises(OverrunError, match="too much memory"):
@@ -141,6 +143,7 @@ def test_threads_take_turns() -> None:
     assert [answer.arrays["reversed"].tobytes() for answer in answers] == [bytes([number]) for number in range(40)]
 
 
+@POSIX
 def test_a_killed_child_is_replaced() -> None:
     os.kill(ask("sound").values["pid"], signal.SIGKILL)
     time.sleep(0.2)
@@ -162,6 +165,7 @@ assert ask("sound").values["pid"] == ours
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
+@POSIX
 def test_ctrl_c_ends_the_child() -> None:
     child = ask("sound").values["pid"]
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
@@ -212,7 +216,7 @@ def _gone(process: int) -> bool:
     return ") Z " in Path(f"/proc/{process}/stat").read_text()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits")
+@LINUX
 def test_a_limit_of_the_users_own_stays() -> None:
     script = """
 import resource
@@ -240,6 +244,7 @@ def test_places_that_python_itself_passes_over(monkeypatch: pytest.MonkeyPatch) 
     assert ask("sound").arrays["reversed"].tobytes() == b"54321"
 
 
+@POSIX
 def test_the_child_ends_with_its_parent() -> None:
     script = "from tests.isolation.test_parent import ask\nprint(ask('sound').values['pid'])"
     found = subprocess.run(

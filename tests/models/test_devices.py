@@ -20,11 +20,11 @@ def test_a_device_that_works_is_given_back() -> None:
     assert require_device("cpu") == require_device(CPU) == CPU
 
 
-@pytest.mark.parametrize("device", ["nonsense", "cuda:99", ""])
-def test_other_devices_are_refused_in_one_line(device: str) -> None:
+@pytest.mark.parametrize(("device", "got"), [("nonsense", "nonsense;"), ("cuda:99", "cuda:99: "), ("", ": ")])
+def test_other_devices_are_refused_in_one_line(device: str, got: str) -> None:
     with pytest.raises(OptionError) as caught:
         require_device(device)
-    assert str(caught.value).startswith(f"device: expected a device that torch has here, got {device}: ")
+    assert str(caught.value).startswith(f"device: expected a device that torch has here, got {got}")
     assert str(caught.value).endswith("; choose cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(OptionError, match="supplemental_devices: expected a device"):

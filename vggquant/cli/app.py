@@ -12,8 +12,10 @@ from typing import Any
 
 import click
 
-from vggquant.cli.output import argument_as_typed, as_typed, echo
-from vggquant.errors import OptionError, StorageError, VggQuantError
+from vggquant.cli.failures import REFUSED, STOPPED, report
+from vggquant.cli.options import examples
+from vggquant.cli.output import as_typed, echo
+from vggquant.errors import StorageError, VggQuantError
 from vggquant.wording import INTERRUPTED
 
 COMMANDS = (
@@ -25,7 +27,6 @@ COMMANDS = (
     "unpack",
     "verify",
 )  # each a module here, and a function in it
-REFUSED, USAGE, STOPPED = 1, 2, 130  # exit codes
 
 
 class OneLineErrors(click.Group):
@@ -55,16 +56,9 @@ class OneLineErrors(click.Group):
             sys.stdout.flush()  # so that a full disk is noticed while it can still be reported
             return result
         except VggQuantError as error:
-            command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
-            if isinstance(error, OptionError):
-                error.tensor = argument_as_typed(error.tensor, command) or error.tensor
-            # not the whole line, which repeats names of files as they are
-            error.expected, error.cure = as_typed(error.expected, command), as_typed(error.cure, command)
-            echo(f"Error: {error}", err=True)
-            ctx.exit(USAGE if isinstance(error, OptionError) else REFUSED)
+            ctx.exit(report(error, self._invoked(ctx)))
         except KeyboardInterrupt as interrupted:
-            command = self.get_command(ctx, ctx.invoked_subcommand or "") or self
-            echo(as_typed(str(interrupted), command) or INTERRUPTED, err=True)
+            echo(as_typed(str(interrupted), self._invoked(ctx)) or INTERRUPTED, err=True)
             ctx.exit(STOPPED)
         except (MemoryError, RuntimeError) as error:
             # torch has no exception of its own for a failed allocation, only this word in the message
@@ -73,13 +67,30 @@ class OneLineErrors(click.Group):
             echo("Error: expected enough memory, got none left; choose a smaller picture or file", err=True)
             ctx.exit(REFUSED)
 
+    def _invoked(self, ctx: click.Context) -> click.Command:
+        """The command that was asked for."""
+        return self.get_command(ctx, ctx.invoked_subcommand or "") or self
 
-@click.group(cls=OneLineErrors, commands=[click.Command(name) for name in COMMANDS])  # names alone, see get_command
+
+@click.group(
+    cls=OneLineErrors,
+    commands=[click.Command(name) for name in COMMANDS],  # names alone, see get_command
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        ("Pack torchvision's VGG-16 with four bits a weight:", "pack vgg16-397923af.pth vgg16.safetensors --bits 4"),
+        ("Paint with the embedded VGG-19:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png"),
+        ("See what a command can do:", "pack --help"),
+    ),
+)
 @click.version_option(package_name="vggquant")
 def cli() -> None:
     """Small VGG files that load at once: pack, unpack, inspect and use quantized VGG weights.
 
-    Wherever a packed FILE or a SOURCE is asked for, the word vgg19 means the embedded VGG-19.
+    Wherever a packed FILE or a SOURCE is asked for, the word vgg19 means the embedded VGG-19; a file of that name is
+    ./vgg19.
+
+    Exit codes are 0 if all went well, 1 if a file was refused or something failed, 2 if the command makes no sense, and
+    130 after Ctrl-C.
     """
 
 

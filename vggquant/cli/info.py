@@ -1,4 +1,4 @@
-"""`vggquant info`: a packed file as a table and a summary; reading it is left to `packing.inspection`."""
+"""`vggquant info`: packed files as a table and a summary each; reading them is left to `packing.inspection`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vggquant.cli.options import json_option
+from vggquant.cli.failures import show_each
+from vggquant.cli.options import SOURCE, examples, json_option
 from vggquant.cli.output import echo, print_json, print_pairs, print_table
-from vggquant.wording import decibels, megabytes
+from vggquant.wording import SQNR, decibels, megabytes
 
 if TYPE_CHECKING:
     from vggquant.packing.inspection import FileInfo, LayerInfo
@@ -16,22 +17,47 @@ if TYPE_CHECKING:
 COLUMNS = ("layer", "shape", "bits", "coding", "codebook", "bytes", "rate", "SQNR")
 
 
-@click.command()
-@click.argument("file")
-@click.option("--wheel", is_flag=True, help="Deflate it, to tell what it takes in a wheel.")
+@click.command(
+    short_help="Show what packed files hold.",
+    epilog=examples(
+        ("What the embedded VGG-19 is, and who made it:", "info vgg19"),
+        ("What a file adds to the wheel of your package:", "info --wheel mine.safetensors"),
+        ("The bit width of every layer, by jq:", "info --json *.safetensors | jq '.layers[].bits'"),
+    ),
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=SOURCE)
+@click.option("--wheel", is_flag=True, help="Also tell the size in a wheel, the zip archive that pip installs.")
 @json_option
-def info(file: str, wheel: bool, as_json: bool) -> None:
-    """Show what the packed FILE holds."""
+def info(files: tuple[str, ...], wheel: bool, as_json: bool) -> None:
+    """Show what each packed FILE holds.
+
+    A line for each layer: its shape, its bits a weight, their coding, the size of its codebook, its bytes, the bits a
+    weight once coded, and what quantization cost it. Then the file as a whole, its licence included. A FILE that is
+    refused is reported, and the others are shown all the same. With --json there is one line for each FILE.
+    """
     from vggquant.packing.inspection import info as run
 
-    found = run(file, wheel=wheel)
-    if as_json:
-        print_json(found)
-        return
+    def show(file: str) -> None:
+        found = run(file, wheel=wheel)
+        if as_json:
+            print_json(found, file=file)
+            return
+        if len(files) > 1:
+            echo(f"{file}:")
+        _print(found)
+        if len(files) > 1:
+            echo()
+
+    show_each(files, show)
+
+
+def _print(found: FileInfo) -> None:
     print_table(COLUMNS, [_row(layer) for layer in found.layers])
     print_pairs(*_summary(found))
+    echo()
+    echo(SQNR)
     if any(layer.lossless for layer in found.layers):
-        echo("lossless: nothing was lost against the source, which may itself have been quantized.")
+        echo("lossless: as the source, which may itself have been quantized")
 
 
 def _row(layer: LayerInfo) -> tuple[str, ...]:
@@ -58,16 +84,16 @@ def _network(found: FileInfo) -> list[tuple[str, str]]:
 
 def _summary(found: FileInfo) -> list[tuple[str, str]]:
     """The file as a whole, in pairs of name and value."""
+    fits = "fits into" if found.fits_pypi else "is too large for"
     return [
         *_network(found),
         ("weights", f"{found.weights:,}"),
         ("file", f"{found.bytes:,} bytes, {megabytes(found.bytes)}"),
         ("float32", f"{found.float32_bytes:,} bytes, {found.ratio:.2f} times as much"),
         ("bits a weight", f"{found.bits_per_weight:.3f}, all included"),
-        *([("in a wheel", f"{found.wheel_bytes:,} bytes zipped")] if found.wheel_bytes is not None else []),
-        ("PyPI, 100 MiB a file", "fits" if found.fits_pypi else "does not fit"),
-        ("formerly 60 MiB", "fits" if found.fits_pypi_historic else "does not fit"),
-        ("packed from", f"a {found.source_layout} file, SHA-256 {found.source_sha256}"),
+        *([("in a wheel", f"{found.wheel_bytes:,} bytes, zipped")] if found.wheel_bytes is not None else []),
+        ("on PyPI", f"{fits} a package, whose files may have 100 MiB each"),
+        ("packed from", f"a {found.source_layout} file, whose SHA-256 is {found.source_sha256}"),
         *([("folded", "a batch normalisation, into the convolutions")] if found.folded_batch_norm else []),
         ("attribution", found.attribution or "unknown, the source did not say"),
         ("changes", found.changes or "unknown"),

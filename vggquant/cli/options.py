@@ -1,21 +1,89 @@
-"""Options that several commands share, and the types of options that click has no parser for.
+"""What the commands declare themselves with: shared options, types that click lacks, examples for their help.
 
 What the values mean is left to the functions that take them.
 """
 
 from __future__ import annotations
 
+import glob
+import os
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
-from vggquant.errors import printable
+from vggquant.errors import OptionError, printable, require_one_of
+from vggquant.files.sources import EMBEDDED
+from vggquant.networks.vgg import LAYERS
 from vggquant.style.options import OTHER_SPELLINGS
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor notes.")
+
+
+def examples(*pairs: tuple[str, str]) -> str:
+    """The end of a command's help: what one may want, each with the command line for it, without ``vggquant``."""
+    lines = [line for wish, command in pairs for line in (wish, f"  vggquant {command}")]
+    return "\n".join(["Examples:", "", "\b", *lines])  # \b keeps click from joining the lines
+
+
+def completed(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Those words that begin with what was typed, for a shell."""
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+class PathName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a file or folder, or one of some words; whether it exists is found out by whoever opens it.
+
+    Args:
+        words: What may stand instead of a name.
+        kind: Whether shells complete files or folders (``dir``).
+    """
+
+    def __init__(self, *words: str, kind: Literal["file", "dir"] = "file") -> None:
+        self.kind, self.words = kind, words
+        self.name = {"file": "FILE", "dir": "FOLDER"}[kind]
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        words = completed(self.words, incomplete)
+        if not words:
+            return [CompletionItem(incomplete, type=self.kind)]
+        # a shell that is given words completes no files, so these are given as words too
+        names = sorted(glob.glob(f"{glob.escape(incomplete)}*"))
+        folders = [os.path.join(name, "") for name in names if os.path.isdir(name)]
+        files = [name for name in names if self.kind == "file" and not os.path.isdir(name)]
+        return words + completed(folders + files, incomplete)
+
+
+FILE = PathName()
+FOLDER = PathName(kind="dir")
+SOURCE = PathName(EMBEDDED)  # a packed file, or any weights file where a command takes these
+
+
+class Layer(click.ParamType):  # type: ignore[type-arg]
+    """The name of a layer; whether a network has it is found out by whoever knows the network."""
+
+    name = "LAYER"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return completed(LAYERS, incomplete)
+
+
+class LayerWeight(Layer):
+    """A layer and a factor of its usual weight in the loss: ``relu4_2=0.5``, or ``relu4_2`` for 1."""
+
+    name = "LAYER[=WEIGHT]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        layer, equals, weight = value.partition("=")
+        try:
+            return layer, float(weight) if equals else 1.0
+        except ValueError:
+            self.fail(f"expected LAYER or LAYER=WEIGHT, got {printable(value)}", param, ctx)
 
 
 class Widths(click.ParamType):  # type: ignore[type-arg]
@@ -49,21 +117,14 @@ class Weights(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"expected numbers like 0.7 or 0.7,0.3, got {printable(value)}", param, ctx)
 
 
-class Word(click.Choice[str]):
-    """One of some words, each in any of its spellings."""
+class Word(click.Choice):  # type: ignore[type-arg]
+    """One of some words, each in any of its spellings; where it is none of them, the nearest is named."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(OTHER_SPELLINGS.get(value, value), param, ctx)
-
-
-class LayerWeight(click.ParamType):  # type: ignore[type-arg]
-    """A layer and a factor of its usual weight in the loss: ``relu4_2=0.5``, or ``relu4_2`` for 1."""
-
-    name = "LAYER[=WEIGHT]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        layer, equals, weight = value.partition("=")
+        usual = OTHER_SPELLINGS.get(value, value)
+        word = next((each for each in self.choices if OTHER_SPELLINGS.get(each, each) == usual), value)
         try:
-            return layer, float(weight) if equals else 1.0
-        except ValueError:
-            self.fail(f"expected LAYER or LAYER=WEIGHT, got {printable(value)}", param, ctx)
+            require_one_of(None, word, self.choices)
+        except OptionError as refused:
+            self.fail(str(refused), param, ctx)
+        return word

@@ -1,4 +1,4 @@
-"""Prints lines, tables, pairs and JSON, and names options as they are typed.
+"""Prints lines, notes, tables, pairs and JSON, and names options as they are typed.
 
 What is printed is left to the commands, and how figures are worded to `wording`.
 """
@@ -9,7 +9,8 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -17,11 +18,19 @@ import click
 from vggquant.errors import printable
 
 LONGEST_LINE = 4000  # characters; attributions are long
+WIDTH = 80  # columns that a table takes
 
 
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print one line, with control characters escaped, since names and texts from files may hold any."""
     click.echo(printable(text, LONGEST_LINE), err=err)
+
+
+def echo_notes(notes: Iterable[str], *, quiet: bool) -> None:
+    """Print on stderr what the user of a command should know beside its result, unless nothing is wanted."""
+    command = click.get_current_context().command
+    for note in () if quiet else notes:
+        echo(as_typed(note, command), err=True)
 
 
 def as_typed(text: str, command: click.Command) -> str:
@@ -50,30 +59,53 @@ def argument_as_typed(name: str | None, command: click.Command) -> str | None:
     return None
 
 
-def print_json(value: Any) -> None:
-    """Print a dataclass or a dict as one JSON object; JSON has no infinity, so it becomes null."""
+def print_json(value: Any, **more: Any) -> None:
+    """Print a dataclass or a dict as one JSON object on one line; JSON has no infinity, so it becomes null.
+
+    Args:
+        value: What to print.
+        more: Keys that come before those of `value`.
+    """
     plain = value if isinstance(value, dict) else dataclasses.asdict(value)
-    click.echo(json.dumps(_without_infinities(plain), indent=2))
+    click.echo(json.dumps(_without_infinities({**more, **plain})))
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns: the first aligned to the left, the others to the right."""
-    lines = [[printable(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for row in lines:
-        cells = [
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        echo("  ".join(cells).rstrip())
+    """Print columns: the first aligned to the left, the others to the right.
+
+    So that they fit into `WIDTH`, the words of headings are put below one another, and entries of the first column
+    that are still too long on lines of their own.
+    """
+    lines = [tuple(map(printable, row)) for row in rows]
+    heads = [head]
+    if sum(_widths([head, *lines])) + 2 * (len(head) - 1) > WIDTH:
+        words = [heading.split() for heading in head]
+        height = max(map(len, words))
+        heads = list(zip(*([""] * (height - len(each)) + each for each in words), strict=True))
+    first, *others = _widths([*heads, *lines])
+    first = min(first, max(WIDTH - sum(2 + width for width in others), 0))
+    for name, *cells in (*heads, *lines):
+        if len(name) > first:
+            echo(name)
+        shown = "" if len(name) > first else name
+        padded = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
+        echo("  ".join([shown.ljust(first), *padded]).rstrip())
 
 
 def print_pairs(*pairs: tuple[str, str]) -> None:
-    """Print an empty line, then one line for each name and its value."""
+    """Print an empty line, then each name and its value, in lines of at most `WIDTH` if the words allow it."""
     width = max(len(name) for name, _ in pairs)
     echo()
     for name, value in pairs:
-        echo(f"{name.ljust(width)}  {value}")
+        text = printable(value, LONGEST_LINE)
+        lines = textwrap.wrap(text, WIDTH - width - 2, break_long_words=False, break_on_hyphens=False)
+        for start, line in zip((name, *[""] * len(lines)), lines, strict=False):
+            echo(f"{start.ljust(width)}  {line}")
+
+
+def _widths(lines: Sequence[tuple[str, ...]]) -> list[int]:
+    """How wide the columns of a table are."""
+    return [max(map(len, column)) for column in zip(*lines, strict=True)]
 
 
 def _without_infinities(value: Any) -> Any:

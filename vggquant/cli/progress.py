@@ -23,14 +23,15 @@ LONG = 300  # seconds from line to line, at most; some machines give up what is 
 
 
 @contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[ProgressCallback]:
+def progress_bar(label: str, *, quiet: bool = False) -> Iterator[ProgressCallback | None]:
     """Give a callback that draws a bar on stderr, or prints lines now and then if stderr is no terminal.
 
     Args:
         label: What is being done, for instance ``packing``.
+        quiet: Whether to show nothing: then there is no callback.
     """
-    if not sys.stderr.isatty():
-        yield _Lines(label).show
+    if quiet or not sys.stderr.isatty():
+        yield None if quiet else _Lines(label).show
         return
     with contextlib.ExitStack() as stack:
         yield _Bar(label, stack).show

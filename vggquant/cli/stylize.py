@@ -1,7 +1,4 @@
-"""`vggquant stylize`: its options, their checks and its report.
-
-Painting is left to `style.painting`, and that in one pass to `style.feedforward`.
-"""
+"""`vggquant stylize`: its options, their checks and its report; the painting is left to `style.painting`."""
 
 from __future__ import annotations
 
@@ -12,13 +9,25 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from vggquant.cli.options import LayerWeight, Weights, Word, force_option
-from vggquant.cli.output import as_typed, echo
+from vggquant.cli.options import (
+    FILE,
+    FOLDER,
+    SOURCE,
+    LayerWeight,
+    PathName,
+    Weights,
+    Word,
+    examples,
+    force_option,
+    quiet_option,
+)
+from vggquant.cli.output import echo, echo_notes
 from vggquant.cli.progress import progress_bar
 from vggquant.errors import OptionError, located
 from vggquant.networks.vgg import require_vgg
 from vggquant.style.options import (
     LONGEST,
+    NO_MASK,
     OPTIMIZERS,
     OTHER_SPELLINGS,
     PIXELS,
@@ -33,7 +42,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = StyleOptions()
 HERE = "."  # the default of --save-to
-ONE_PASS = {"content", "styles", "out", "network", "size", "pixels", "device", "force"}  # what has a meaning there
+ONE_PASS = {"content", "styles", "out", "network", "size", "pixels", "device", "force", "quiet"}  # what serves there
 
 
 def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -42,6 +51,8 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     Both --list-layers and --weights call this before other options are looked at, in the order in which they were
     typed; whichever comes last finds the other's value here.
     """
+    if ctx.resilient_parsing:  # a shell completes what is being typed
+        return value
     ctx.meta[f"stylize.{parameter.name}"] = value
     if ctx.meta.get("stylize.list_layers") and "stylize.weights" in ctx.meta:
         from vggquant.files.container import read_outline
@@ -56,37 +67,81 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     return value
 
 
-@click.command()
-@click.argument("content")
-@click.argument("styles", nargs=-1, metavar="STYLE...")
-@click.option("-o", "--out", required=True, help="Picture to write: .png, .jpg, .webp or .tif.")
+@click.command(
+    short_help="Paint a picture in the manner of others.",
+    epilog=examples(
+        ("A larger picture, from coarse to fine:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --size 1024"),
+        ("Two styles, the first of them more:", "stylize CONTENT.jpg A.jpg B.jpg -o OUT.png --style-weight 0.7,0.3"),
+        (
+            "Strokes, but no colours, of the style:",
+            "stylize CONTENT.jpg STYLE.jpg -o OUT.png --preserve-color luminance",
+        ),
+        ("A style where a mask is white:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --mask SKY.png"),
+        ("Go on after Ctrl-C:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --resume OUT.png --force"),
+        ("In a fraction of a second, in one style:", "stylize CONTENT.jpg -o OUT.png --network starry"),
+    ),
+)
+@click.argument("content", type=FILE)
+@click.argument("styles", nargs=-1, metavar="[STYLE]...", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="Picture to write: .png, .jpg, .webp or .tif.")
 @click.option(
-    "--network", metavar="FILE", help="Paint in one pass, with one that train made, or starry, scream, wave or mosaic."
+    "--network",
+    type=SOURCE,
+    metavar="FILE",
+    help="Paint in one pass, by a network that train made, or starry, scream, wave or mosaic.",
 )
 @click.option(
-    "--weights", metavar="FILE", is_eager=True, callback=list_layers, help="A packed file.  [default: embedded VGG-19]"
+    "--weights",
+    type=SOURCE,
+    metavar="FILE",
+    is_eager=True,
+    callback=list_layers,
+    help="A packed file.  [default: embedded VGG-19]",
 )
-@click.option("--steps", type=click.IntRange(0), default=DEFAULTS.steps, show_default=True, help="All scales together.")
-@click.option("--size", type=click.IntRange(1, LONGEST), help="Longest side of the result, in pixels.")
+@click.option(
+    "--steps",
+    type=click.IntRange(0),
+    metavar="N",
+    default=DEFAULTS.steps,
+    show_default=True,
+    help="How often the picture is changed, over all scales together.",
+)
+@click.option("--size", type=click.IntRange(1, LONGEST), metavar="N", help="Longest side of the result, in pixels.")
 @click.option(
     "--pixels",
     type=click.IntRange(1, 50_000_000),
-    help=f"Its area, without --size.  [default: the content's, at most {PIXELS}]",
-)
-@click.option("--style-size", type=click.IntRange(1, LONGEST), help="Longest side of the styles.")
-@click.option("--style-pixels", type=click.IntRange(1, 50_000_000), help="Their area.  [default: the content's]")
-@click.option(
-    "--style-weight", "style_weights", type=Weights(), multiple=True, help="One for each style.  [default: 1/N]"
+    metavar="N",
+    help=f"Area of the result, instead of --size.  [default: the content's, at most {PIXELS}]",
 )
 @click.option(
-    "--mask", "masks", multiple=True, metavar="FILE", help="One for each style: white where it goes, or none."
+    "--style-size", type=click.IntRange(1, LONGEST), metavar="N", help="Longest side of the styles, in pixels."
+)
+@click.option(
+    "--style-pixels",
+    type=click.IntRange(1, 50_000_000),
+    metavar="N",
+    help="Area of the styles, instead of --style-size.  [default: the content's]",
+)
+@click.option(
+    "--style-weight",
+    "style_weights",
+    type=Weights(),
+    multiple=True,
+    help="How much each of the N styles counts, in their order.  [default: 1/N each]",
+)
+@click.option(
+    "--mask",
+    "masks",
+    type=PathName(NO_MASK),
+    multiple=True,
+    help="Where a style applies: fully in white, not at all in black. Give one for each style; none means everywhere.",
 )
 @click.option(
     "--content-layer",
     "content_layers",
     type=LayerWeight(),
     multiple=True,
-    help="Where content is compared; 0.5 halves its usual weight.  [default: relu4_2]",
+    help="Where content is compared; repeat it for more layers. =0.5 halves the usual weight.  [default: relu4_2]",
 )
 @click.option(
     "--style-layer",
@@ -95,50 +150,98 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     multiple=True,
     help="Where style is compared, likewise.  [default: relu1_1 ... relu5_1]",
 )
-@click.option("--content-weight", type=float, default=DEFAULTS.content_weight, show_default=True)
-@click.option("--tv-weight", type=float, default=DEFAULTS.tv_weight, show_default=True, help="Of the total variation.")
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=DEFAULTS.optimizer, show_default=True)
-@click.option("--scales", type=click.IntRange(1, 10), help="Sizes to work at, coarse to fine.  [default: by size]")
+@click.option(
+    "--content-weight",
+    type=float,
+    metavar="NUMBER",
+    default=DEFAULTS.content_weight,
+    show_default=True,
+    help="How much the content counts against the styles.",
+)
+@click.option(
+    "--tv-weight",
+    type=float,
+    metavar="NUMBER",
+    default=DEFAULTS.tv_weight,
+    show_default=True,
+    help="How much smoothness counts (total variation).",
+)
+@click.option(
+    "--optimizer",
+    type=Word(OPTIMIZERS),
+    default=DEFAULTS.optimizer,
+    show_default=True,
+    help="How the loss is lowered.",
+)
+@click.option(
+    "--scales",
+    type=click.IntRange(1, 10),
+    metavar="N",
+    help="How many sizes to work at, coarse to fine.  [default: as many as begin near 128 pixels]",
+)
 @click.option(
     "--precision",
     type=Word(PRECISIONS),
     default=DEFAULTS.precision,
     show_default=True,
-    help="auto is bf16 where the processor has it.",
+    help="What the network computes in; auto is bf16 where the processor has it.",
 )
-@click.option("--pooling", type=click.Choice(("max", "avg")), default="max", show_default=True)
 @click.option(
-    "--preserve-color", type=click.Choice(PRESERVE_COLORS), default="none", help="Keep the content's colours."
+    "--pooling",
+    type=Word(("max", "avg")),
+    default="max",
+    show_default=True,
+    help="What the network keeps of 2 × 2 activations: the largest, or the mean.",
 )
-@click.option("--start", default="content", metavar="content|noise|grey|FILE", help="What to begin with.")
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=DEFAULTS.seed, show_default=True, help="Of the noise."
+    "--preserve-color",
+    type=Word(PRESERVE_COLORS),
+    default="none",
+    show_default=True,
+    help="Keep the content's colours: luminance paints only in light and dark, linear first recolours the styles.",
 )
-@click.option("--resume", metavar="FILE", help="Go on from a picture on the way.  --steps may be more.")
+@click.option(
+    "--start",
+    type=PathName(*STARTS),
+    default="content",
+    show_default=True,
+    metavar="content|noise|grey|FILE",
+    help="What to begin with.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    metavar="N",
+    default=DEFAULTS.seed,
+    show_default=True,
+    help="Which noise --start noise begins with.",
+)
+@click.option("--resume", type=FILE, help="Go on from a picture on the way or after Ctrl-C; --steps may be more.")
 @click.option(
     "--save-every", type=click.IntRange(1), metavar="N", help="Write a picture every N steps, as large as it is then."
 )
-@click.option("--save-to", default=HERE, metavar="FOLDER", show_default=True, help="Where to.")
-@click.option("--save-prefix", default="", help="Of their names.")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--save-to", type=FOLDER, default=HERE, show_default=True, help="Where these pictures go.")
+@click.option("--save-prefix", metavar="TEXT", default="", help="What their names begin with.")
+@click.option("--device", metavar="DEVICE", default="cpu", show_default=True, help="Where torch computes, e.g. cuda.")
 @click.option(
     "--supplemental-device",
     "supplemental_devices",
     nargs=2,
     multiple=True,
     metavar="DEVICE LAYER",
-    help="Another device from a layer on, by name or index.",
+    help="Compute on another device from a layer on, given by name or index.",
 )
-@click.option("--deterministic", is_flag=True, help="Use only algorithms that always give the same.")
+@click.option("--deterministic", is_flag=True, help="Use only algorithms that give the same result on every run.")
 @click.option(
     "--list-layers",
     is_flag=True,
     is_eager=True,
     expose_value=False,
     callback=list_layers,
-    help="Print those of --weights.",
+    help="Print the layers of --weights with their indices, and exit.",
 )
 @force_option
+@quiet_option
 @click.pass_context
 def stylize(
     ctx: click.Context,
@@ -150,15 +253,18 @@ def stylize(
     save_every: int | None,
     save_to: str,
     save_prefix: str,
+    quiet: bool,
     **given: Any,
 ) -> None:
     """Paint CONTENT in the manner of the STYLE pictures, and write it to --out.
+
+    Ctrl-C writes the picture reached, from which --resume goes on; a second Ctrl-C ends at once.
 
     With --network there are no styles: all pictures are painted in the one that the network knows, several of them
     into the folder --out.
     """
     if network is not None:
-        _paint_in_one_pass(ctx, (content, *styles), out, network, given)
+        _paint_in_one_pass(ctx, (content, *styles), out, network, given | {"quiet": quiet})
         return
     if not styles:
         raise OptionError("a STYLE after CONTENT", "none", "name one, or a `network`", tensor="styles")
@@ -169,10 +275,9 @@ def stylize(
     options = _style_options(start, {name: given.pop(name) for name in style_names})
     saves = _saves(save_every, save_to, save_prefix)
     picture = None if start in STARTS else start
-    with progress_bar("stylizing") as progress:
+    with progress_bar("stylizing", quiet=quiet) as progress:
         report = paint(content, styles, out, options, start=picture, saves=saves, progress=progress, **given)
-    for note in report.notes:
-        echo(as_typed(note, stylize), err=True)
+    echo_notes(report.notes, quiet=quiet)
     loss = ", ".join(f"{name} {value:.5g}" for name, value in report.loss.items())
     steps = f"{options.steps} step{'s' * (options.steps != 1)}"
     echo(f"{out}: {report.width} × {report.height} pixels, {steps}" + (f"; {loss}" if loss else ""))
@@ -189,11 +294,10 @@ def _paint_in_one_pass(
     from vggquant.style.feedforward import paint_in_one_pass
 
     kept = {name: given[name] for name in ("size", "pixels", "device", "force")}
-    with progress_bar("painting") as progress:
+    with progress_bar("painting", quiet=given["quiet"]) as progress:
         painted = paint_in_one_pass(contents, out, network, progress=progress, **kept)
     for picture in painted:
-        for note in picture.notes:
-            echo(as_typed(note, stylize), err=True)
+        echo_notes(picture.notes, quiet=given["quiet"])
         echo(f"{picture.path}: {picture.width} × {picture.height} pixels")
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from vggquant.cli.options import Word, force_option
-from vggquant.cli.output import as_typed, echo
+from vggquant.cli.options import FILE, FOLDER, Word, examples, force_option, quiet_option
+from vggquant.cli.output import echo, echo_notes
 from vggquant.cli.progress import progress_bar
 from vggquant.networks.johnson import STOCK
 from vggquant.style.options import PRECISIONS
@@ -17,11 +17,21 @@ from vggquant.training.options import TrainingOptions
 DEFAULTS = TrainingOptions()
 
 
-@click.command()
-@click.argument("style")
-@click.option("-o", "--out", required=True, help="Packed file to write.")
-@click.option("--images", metavar="FOLDER", help="Photographs to train on.  [default: generated pictures]")
-@click.option("--network", type=click.Choice(tuple(STOCK)), default=DEFAULTS.network, show_default=True)
+@click.command(
+    short_help="Train a network that paints in one style.",
+    epilog=examples(
+        (
+            "A network of 17 kB, with a preview on the way:",
+            "train STYLE.jpg -o mine.safetensors --images PHOTOS --preview mine.png",
+        ),
+        ("Go on after Ctrl-C:", "train STYLE.jpg -o mine.safetensors --resume mine.safetensors.checkpoint"),
+        ("Then paint:", "stylize CONTENT.jpg -o OUT.png --network mine.safetensors"),
+    ),
+)
+@click.argument("style", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="Packed file to write.")
+@click.option("--images", type=FOLDER, help="Photographs to train on.  [default: generated pictures]")
+@click.option("--network", type=Word(tuple(STOCK)), default=DEFAULTS.network, show_default=True)
 @click.option("--alpha", type=float, default=DEFAULTS.alpha, show_default=True, help="Width multiplier.")
 @click.option("--blocks", type=int, help="Residual blocks.  [default: 3 of tiny, 5 of johnson]")
 @click.option("--steps", type=click.IntRange(1), default=DEFAULTS.steps, show_default=True)
@@ -49,23 +59,23 @@ DEFAULTS = TrainingOptions()
 @click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules.  [default: 8]")
 @click.option("--max-size", metavar="SIZE", help="Instead: the largest size of the file, such as 17KB.")
-@click.option("--checkpoint", metavar="FILE", help="Where to go on from later.  [default: beside OUT]")
-@click.option("--resume", metavar="FILE", help="A checkpoint to go on from.")
-@click.option("--preview", metavar="FILE", help="Picture to write on the way.")
+@click.option("--checkpoint", type=FILE, help="Where to go on from later.  [default: beside OUT]")
+@click.option("--resume", type=FILE, help="A checkpoint to go on from.")
+@click.option("--preview", type=FILE, help="Picture to write on the way.")
 @click.option("--every", type=click.IntRange(1), default=250, show_default=True, help="Steps between checkpoints.")
 @click.option("--device", default="cpu", show_default=True)
 @force_option
-def train(style: str, out: str, **given: Any) -> None:
+@quiet_option
+def train(style: str, out: str, quiet: bool, **given: Any) -> None:
     """Train a network that paints in the manner of the STYLE picture in one pass, and pack it into --out."""
     from vggquant.training.training import train as run
 
     names = {field.name for field in dataclasses.fields(TrainingOptions)} & given.keys()
     options = TrainingOptions(**{name: given.pop(name) for name in names})
-    with progress_bar("training") as progress:
+    with progress_bar("training", quiet=quiet) as progress:
         report = run(style, out, options, progress=progress, **given)
     if not report.bytes:  # another process wrote the file
         return
-    for note in report.notes:
-        echo(as_typed(note, train), err=True)
+    echo_notes(report.notes, quiet=quiet)
     loss = ", ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
     echo(f"{out}: {report.parameters:,} weights in {report.bytes:,} bytes; {loss}")

@@ -31,7 +31,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.errors import DAMAGED, ContainerError, OptionError
+from vggquant.errors import DAMAGED, ContainerError, OptionError, require_one_of
 
 Codes = npt.NDArray[np.uint8]
 Coding = Literal["planes", "huffman"]
@@ -80,8 +80,7 @@ def require_coding(coding: str) -> None:
     Raises:
         OptionError: `coding` is none of `CODINGS`.
     """
-    if coding not in CODINGS:
-        raise OptionError("planes or huffman", coding, "choose one of these", tensor="coding")
+    require_one_of("coding", coding, CODINGS)
 
 
 def encode_codes(codes: npt.ArrayLike, bits: int, coding: Coding = "planes") -> EncodedCodes:

@@ -146,7 +146,7 @@ class _Request:
     def check(self) -> None:
         """Refuse what makes no study, whatever is in the files."""
         if not self.files and not self.widths:
-            raise OptionError("a file or a width to compare", "none", "name some", tensor="files")
+            raise OptionError("a file or a width to compare", "none", "name a file, or pass `widths`", tensor="files")
         if (self.content is not None or self.style is not None) and not self.transfer:
             raise OptionError("a transfer for content and style", "none", "add `transfer=True`", tensor="transfer")
         upto, last = self.reading["upto"], STYLE_LAYERS[-1]

@@ -48,14 +48,13 @@ def prepare_for(weights: Weights, preprocessing: Preprocessing) -> Weights:
     if preprocessing == "caffe":
         weight = weight[:, ::-1]
     converted = {name: np.ascontiguousarray(weight, np.float32), bias_name: bias.astype(np.float32)}
-    before = weights.provenance.changes
     change = f"first convolution converted to preprocessing {preprocessing} by vggquant"
     return replace(
         weights,
         network=replace(network, preprocessing=preprocessing),
         palettized={key: tensor for key, tensor in weights.palettized.items() if key != name},
         plain={**weights.plain, **converted},
-        provenance=replace(weights.provenance, changes=change if before is None else f"{before}; {change}"),
+        provenance=weights.provenance.changed(change),
     )
 
 

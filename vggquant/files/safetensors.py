@@ -27,6 +27,7 @@ JsonObject = dict[str, Any]
 
 MAX_HEADER_BYTES = 2**20
 PACK_FIRST = "run vggquant pack on it first"  # the cure where a packed file belongs and other weights are given
+NAME_WEIGHTS = "name a file of weights"
 
 # bytes per element of every type that safetensors 0.8 knows
 _ITEM_SIZES = {
@@ -36,7 +37,8 @@ _ITEM_SIZES = {
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
 }
 _NUMPY_TYPES = {"U8": "u1", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}
-_DTYPES = {"uint8": "U8", "float32": "F32", "float64": "F64"}  # the types that are written
+# the types that are written; NumPy lacks bfloat16, so its bits come as uint16
+_DTYPES = {"uint8": "U8", "float16": "F16", "uint16": "BF16", "float32": "F32", "float64": "F64"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +114,7 @@ def join_file(arrays: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, str
     The bytes are those of the safetensors package's own writer, except that the metadata is sorted.
 
     Args:
-        arrays: uint8, float32 and float64 arrays by name, in any memory order.
+        arrays: uint8, float16, float32 and float64 arrays by name, in any memory order; uint16 stands for bfloat16.
         metadata: ASCII strings by name.
 
     Returns:
@@ -191,6 +193,8 @@ def _looks_like(start: bytes, length: int, size: int) -> tuple[str, str]:
         b"\x80\x02": ("a pickle", PACK_FIRST),
         b"\x89HDF": ("an HDF5 file", PACK_FIRST),
         b"<": ("an HTML or XML page", "check the path"),
+        b"\x89PNG": ("a picture", NAME_WEIGHTS),
+        b"\xff\xd8\xff": ("a picture", NAME_WEIGHTS),
     }
     for magic, found in known.items():
         if start.lstrip().startswith(magic):

@@ -147,9 +147,11 @@ def _elements(tensor: StoredTensor, part: Bytes) -> Array:
 
 
 def write_torch(arrays: Mapping[str, Array]) -> list[Chunk]:
-    """Bytes of a `torch.save` file of a state dict, the same on every run."""
+    """Bytes of a `torch.save` file of a state dict, the same on every run; uint16 stands for bfloat16."""
     import torch
 
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    state = {name: each.view(torch.bfloat16) if each.dtype == torch.uint16 else each for name, each in tensors.items()}
     buffer = io.BytesIO()
-    torch.save({name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}, buffer)
+    torch.save(state, buffer)
     return [buffer.getvalue()]

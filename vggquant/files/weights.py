@@ -42,6 +42,10 @@ class Provenance:
     attribution: str | None = None
     changes: str | None = None
 
+    def changed(self, change: str) -> Provenance:
+        """The same with one more change."""
+        return replace(self, changes=change if self.changes is None else f"{self.changes}; {change}")
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:

@@ -33,7 +33,8 @@ def require_device(device: torch.device | str, option: str = "device") -> torch.
         torch.empty(1, device=device).cpu()
         return torch.device(device)
     except (RuntimeError, AssertionError, ImportError, TypeError, ValueError) as error:  # torch raises any of these
-        reason = f"{device}: {str(error).splitlines()[0]}"
+        said = str(error).splitlines()[0]
+        reason = str(device) if said.startswith("Expected one of") else f"{device}: {said}"  # not all that torch names
         raise OptionError("a device that torch has here", reason, "choose cpu", tensor=option) from None
 
 

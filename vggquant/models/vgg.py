@@ -15,7 +15,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vggquant.errors import OptionError, PictureError, require_one_of
+from vggquant.errors import OptionError, PictureError, require_one_of, suggestion
 from vggquant.models.gradients import GradientScale
 from vggquant.models.half import find_exponents, find_peaks
 from vggquant.models.preprocessing import Preparation, require_range
@@ -205,7 +205,8 @@ class VGG(nn.Module):
         """
         for name in names:
             if name not in self.layers:
-                cure = "load a deeper model" if name in self.architecture.layers else "choose one of these"
+                known = name in self.architecture.layers
+                cure = "load a deeper model" if known else suggestion(name, self.layers)
                 raise OptionError(f"layers of {self.layers[0]} … {self.layers[-1]}", name, cure, tensor=option)
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
-from vggquant.errors import NetworkError, OptionError, PictureError
+from vggquant.errors import NetworkError, OptionError, PictureError, suggestion
 from vggquant.networks.network import Network, TensorSpec, require_integer, require_keys
 
 Preprocessing = Literal["caffe", "torch"]
@@ -167,8 +166,7 @@ def require_layer(option: str, name: object) -> None:
 
 
 def _unknown_layer(option: str, name: object, layers: tuple[str, ...], where: str = "") -> OptionError:
-    (nearest,) = get_close_matches(str(name), layers, 1) or ("one of these",)
-    return OptionError(f"a layer{where}, {layers[0]} … {layers[-1]}", name, f"choose {nearest}", tensor=option)
+    return OptionError(f"a layer{where}, {layers[0]} … {layers[-1]}", name, suggestion(name, layers), tensor=option)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
 from vggquant.files.fields import MAX_TEXT, is_credit
 from vggquant.files.layouts import Layout
-from vggquant.files.sources import SourceLike, name_of_source, read_source, resolve
+from vggquant.files.sources import EMBEDDED, SourceLike, name_of_source, read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
 from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
@@ -99,7 +99,7 @@ def pack(
     """
     _check_options(bits, max_size, coding, jobs, attribution)
     _check_calibration(calibrate, images)
-    _check_ending(out)
+    _check_name(out)
     check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
@@ -129,8 +129,11 @@ def _check_calibration(calibrate: bool, images: PathLike | None) -> None:
         raise OptionError("`calibrate=True` beside it", "nothing", "add that or leave it out", tensor="images")
 
 
-def _check_ending(out: PathLike) -> None:
-    """Refuse an ending that promises another type of file; ours is safetensors."""
+def _check_name(out: PathLike) -> None:
+    """Refuse the word for the embedded weights, and an ending that promises another type; ours is safetensors."""
+    if out == EMBEDDED:
+        got = f"{EMBEDDED}, the word for the embedded weights"
+        raise OptionError("a file name", got, f"choose another, or write ./{EMBEDDED}", tensor="out")
     ending = os.path.splitext(os.fspath(out))[1].lower()
     if ending in OTHER_TYPES:
         cure = "rename it, or use unpack to write other types"
@@ -200,4 +203,5 @@ def _cut_notes(weights: Weights, found: FileInfo) -> list[str]:
     count = sum(convolution.size for convolution in left_out)
     saved = count * sum(layer.bytes for layer in found.layers) / found.weights
     names = ", ".join(convolution.name for convolution in left_out)
-    return [f"left out {names}: {count / (count + found.weights):.0%} of the weights, about {saved / 1e6:.1f} MB"]
+    share = min(count / (count + found.weights), 0.99)  # some weights remain, so 100% would be wrong
+    return [f"left out {names}: {share:.0%} of the weights, about {saved / 1e6:.1f} MB"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
-from vggquant.errors import OptionError
+from vggquant.errors import OptionError, suggestion
 
 Bits = int | str | Mapping[str, int]
 
@@ -31,7 +32,9 @@ def parse_bits(bits: Bits, layers: tuple[str, ...]) -> dict[str, int]:
     for pattern, width in _rules(bits):
         matched = [name for name in layers if fnmatch.fnmatchcase(name, pattern)]
         if not matched:
-            raise OptionError(f"layers of {layers[0]} … {layers[-1]}", pattern, "correct the pattern", tensor="bits")
+            blocks = dict.fromkeys(re.sub("[0-9]+$", "*", name) for name in layers)
+            cure = suggestion(pattern, (*layers, *blocks), "correct the pattern")
+            raise OptionError(f"layers of {layers[0]} … {layers[-1]}", pattern, cure, tensor="bits")
         if all(name in widths for name in matched):
             cure = "put it before them"
             raise OptionError("a rule that decides a layer", f"{pattern}={width} after others", cure, tensor="bits")

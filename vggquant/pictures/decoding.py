@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 READABLE = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF")
 MAX_PIXELS = 50_000_000
+_OTHER = "name a picture, or convert it to PNG"  # the cure for a file that is none of these
 SETTINGS_KEY = "vggquant"  # names our text among the texts of a PNG
 
 _MEMORY, _PIXEL_MEMORY, _WANTED_MEMORY, _FILE_MEMORY = 3 * 2**25, 24, 12, 4  # bytes: at least, per pixel, per byte
@@ -86,7 +87,7 @@ def read_here(data: bytes, longest: int | None, pixels: int | None, most: int | 
         icc = _rgb_profile(image)
         image = _in_colors(image, _wanted(image.size, longest, pixels, most))  # the size as it stands upright
     except UnidentifiedImageError:
-        raise PictureError(f"a picture ({_readable_here()})", "something else", "convert it to PNG") from None
+        raise PictureError(f"a picture ({_readable_here()})", "something else", _OTHER) from None
     except Image.DecompressionBombError:
         raise PictureError(f"at most {MAX_PIXELS} pixels", "far more", "reduce it first") from None
     except (PictureError, MemoryError):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vggquant.errors import PictureError, located
+from vggquant.errors import PictureError, located, suggestion
 from vggquant.files.disk import Bytes, PathLike, read_file, sha256, write_file
 from vggquant.isolation.messages import Answer
 from vggquant.isolation.parent import OverrunError, read_isolated
@@ -172,7 +172,8 @@ def check_ending(path: PathLike, longest: int = 1) -> None:
     """
     ending = Path(path).suffix.lower()
     if ending not in WRITABLE:
-        raise PictureError(f"an ending {', '.join(WRITABLE)}", ending or "none", "rename the output", path=path)
+        cure = suggestion(ending, WRITABLE, "rename the output", likeness=0.8)
+        raise PictureError(f"an ending {', '.join(WRITABLE)}", ending or "none", cure, path=path)
     most = _LONGEST.get(WRITABLE[ending], longest)
     if longest > most:
         raise PictureError(f"at most {most} pixels a side in {ending}", longest, "write a PNG", path=path)

@@ -25,7 +25,7 @@ def pictures_in(source: PathLike) -> list[Path]:
     folder = Path(os.fsdecode(source))
     if not os.path.isdir(folder):  # where `Path.is_dir` may raise an error
         got = "a file" if os.path.lexists(folder) else "no such folder"
-        raise PictureError("a folder of pictures", got, "name one", path=source)
+        raise PictureError("a folder of pictures", got, "name the folder", path=source)
     try:
         paths = sorted(
             path

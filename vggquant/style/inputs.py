@@ -15,10 +15,8 @@ from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import resolve
 from vggquant.pictures.files import Picture, read_mask, read_picture
 from vggquant.style.checks import check_mask
-from vggquant.style.options import PIXELS
+from vggquant.style.options import NO_MASK, PIXELS
 from vggquant.style.task import Task
-
-NO_MASK = "none"  # stands for a mask where a style is wanted everywhere
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,12 @@ class Sizes:
     pixels: int | None = None
     style_longest: int | None = None
     style_pixels: int | None = None
+
+    def __post_init__(self) -> None:
+        for kind, side, area in (("", self.longest, self.pixels), ("style_", self.style_longest, self.style_pixels)):
+            if side is not None and area is not None:
+                cure = f"leave out `{kind}size` or `{kind}pixels`"
+                raise OptionError("a side or an area", "both", cure, tensor=f"{kind}size")
 
 
 @dataclass(frozen=True, eq=False)

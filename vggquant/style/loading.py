@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import torch
 
-from vggquant.errors import OptionError, SourceError, located
+from vggquant.errors import OptionError, SourceError, located, suggestion
 from vggquant.files.container import read_outline
 from vggquant.files.disk import PathLike
 from vggquant.files.sources import resolve
@@ -127,7 +127,6 @@ def _layer_of(vgg: VGG, layer: str) -> str:
             raise OptionError(f"1 to {len(names) - 1}", layer, "choose one of these", tensor="supplemental_devices")
         return names[int(layer)]
     if layer not in names:
-        raise OptionError(
-            f"a layer {names[0]} … {names[-1]}", layer, "choose one of these", tensor="supplemental_devices"
-        )
+        expected, cure = f"a layer {names[0]} … {names[-1]}", suggestion(layer, names)
+        raise OptionError(expected, layer, cure, tensor="supplemental_devices")
     return layer

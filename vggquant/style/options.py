@@ -23,6 +23,7 @@ PRESERVE_COLORS: tuple[PreserveColor, ...] = get_args(PreserveColor)
 
 OTHER_SPELLINGS: Mapping[str, str] = {"gray": "grey", "bfloat16": "bf16", "fp32": "float32"}
 
+NO_MASK = "none"  # stands for a mask where a style is wanted everywhere
 PIXELS = 250_000  # largest area of the result where no size is asked for
 LONGEST = 50_000  # largest side in pixels that can be asked for
 

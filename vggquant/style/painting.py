@@ -20,7 +20,7 @@ from vggquant.errors import OptionError, PictureError, located
 from vggquant.files.disk import PathLike, check_output, make_folder
 from vggquant.models.devices import require_device
 from vggquant.models.vgg import VGG, Pooling
-from vggquant.networks.vgg import LAYERS
+from vggquant.networks.vgg import LAYERS, require_layer
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
 from vggquant.style.checks import check_options, check_reached, check_scales, check_side
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
@@ -248,9 +248,7 @@ def _check_layers(options: StyleOptions) -> None:
     named = [("content_layers", layer) for layer in options.content_layers]
     named += [("style_layers", layer) for layer in options.style_layers]
     for option, layer in named:
-        if layer not in LAYERS:
-            expected = f"a layer {LAYERS[0]} … {LAYERS[-1]}"
-            raise OptionError(expected, f"“{layer}”", "name one of these", tensor=option)
+        require_layer(option, layer)
 
 
 class _Writer:

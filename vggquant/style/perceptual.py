@@ -16,7 +16,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from vggquant.errors import OptionError, PictureError, located, require_one_of
+from vggquant.errors import OptionError, PictureError, located, require_one_of, suggestion
 from vggquant.files.disk import Readable
 from vggquant.models.frozen import Frozen
 from vggquant.models.load import load_quantized_vgg
@@ -248,7 +248,7 @@ def _load(path: Readable | None, layers: tuple[str, ...]) -> nn.Module:
     for layer in layers:
         if layer not in LAYERS:
             expected = f"johnson, gatys or a layer {LAYERS[0]} … {LAYERS[-1]}"
-            raise OptionError(expected, f"“{layer}”", "name one of these", tensor="layers")
+            raise OptionError(expected, layer, suggestion(layer, ("johnson", "gatys", *LAYERS)), tensor="layers")
     return load_quantized_vgg(path, upto=max(layers, key=LAYERS.index))
 
 

@@ -190,7 +190,9 @@ class _Run:
     def train(self, every: int, progress: ProgressCallback | None) -> None:
         """Make all steps that are still to be made."""
         options, first = self.task.options, self.trainer.done
-        numbers = self.processes.numbers(options.batch, [step % self.trainer.epoch for step in range(first, options.steps)])
+        numbers = self.processes.numbers(
+            options.batch, [step % self.trainer.epoch for step in range(first, options.steps)]
+        )
         crops = Crops(self.photographs, options.size, options.seed, numbers)
         started = time.monotonic()
         try:
