@@ -12,6 +12,7 @@ from vggquant.errors import NetworkError, located
 from vggquant.files.container import read
 from vggquant.files.disk import Readable, name_of
 from vggquant.files.sources import resolve
+from vggquant.files.weights import Weights
 from vggquant.models.devices import require_device
 from vggquant.models.johnson import Johnson
 from vggquant.networks.johnson import JohnsonNetwork
@@ -42,11 +43,20 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> nn.M
     file = resolve(path)
     weights = read(file)
     with located(name_of(file)):
-        network = weights.network
-        if not isinstance(network, JohnsonNetwork):
-            cure = "name one that `vggquant train` made"
-            raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
-        painter = Johnson(network)
-        state = {spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors}
-        painter.load_state_dict(state)
-    return painter.to(device).eval().requires_grad_(False)
+        painter = painter_of(weights)
+    return painter.to(device)
+
+
+def painter_of(weights: Weights) -> Johnson:
+    """A network that paints, in eval mode and without gradients, of its weights.
+
+    Raises:
+        NetworkError: They are those of a network that does not paint.
+    """
+    network = weights.network
+    if not isinstance(network, JohnsonNetwork):
+        cure = "name one that `vggquant train` made"
+        raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
+    painter = Johnson(network)
+    painter.load_state_dict({spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors})
+    return painter.eval().requires_grad_(False)

