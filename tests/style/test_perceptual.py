@@ -406,7 +406,7 @@ class Measured(Dataset[Tensor]):
         return found
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_in_workers(context: str, loss: PerceptualLoss) -> None:
     data = Measured(loss)
