@@ -371,7 +371,7 @@ def test_compiled_in_one_graph_it_is_the_same(
 
 def test_exported_and_transformed_it_is_the_same(loss: PerceptualLoss, pictures: tuple[Tensor, Tensor]) -> None:
     x, target = pictures
-    exported = torch.export.export(copy.deepcopy(loss), pictures).module()
+    exported = torch.export.export(copy.deepcopy(loss), pictures, strict=False).module()
     assert torch.allclose(exported(x, target), loss(x, target))
     each = torch.stack([loss(x[i : i + 1], target[i : i + 1]) for i in range(2)])
     fresh = copy.deepcopy(loss)
