@@ -46,7 +46,7 @@ def test_activations_pass_unchanged_and_features_are_float32() -> None:
     assert scale.tap(activation, None)[1] is None
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")  # torch's own
 def test_forward_mode_is_refused() -> None:
     import torch.autograd.forward_ad as forward_ad
 

@@ -152,7 +152,7 @@ def test_the_embedded_weights_load_from_a_package_in_a_zip_file(tmp_path: Path) 
         for path in package.rglob("*"):
             if path.suffix != ".pyc":
                 made.write(path, path.relative_to(package.parent))
-    code = [sys.executable, "-P", "-c", IN_A_ZIP_FILE, str(tmp_path / "x.zip")]
+    code = [sys.executable, "-c", IN_A_ZIP_FILE, str(tmp_path / "x.zip")]
     environment = {**os.environ, "PYTHONPATH": ""}
     found = subprocess.run(code, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert found.returncode == 0, found.stderr

@@ -84,10 +84,11 @@ def test_compiled_in_one_graph_it_is_the_same(backend: str, layers: Any, vgg: VG
 
 def test_exported_it_is_the_same_at_any_size(vgg: VGG, images: Tensor) -> None:
     auto = torch.export.Dim.AUTO
-    exported = torch.export.export(vgg, (images,), dynamic_shapes={"images": {0: auto, 2: auto, 3: auto}}).module()
+    sizes = {"images": {0: auto, 2: auto, 3: auto}}
+    exported = torch.export.export(vgg, (images,), dynamic_shapes=sizes, strict=False).module()
     assert same(exported(images), vgg(images))
     assert same(exported(images[:1, :, 8:]), vgg(images[:1, :, 8:]))
-    some = torch.export.export(vgg, (images,), {"layers": LAYERS}).module()
+    some = torch.export.export(vgg, (images,), {"layers": LAYERS}, strict=False).module()
     assert same(some(images, layers=LAYERS), vgg(images, LAYERS))
 
 

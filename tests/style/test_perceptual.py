@@ -369,9 +369,10 @@ def test_compiled_in_one_graph_it_is_the_same(
         assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch 2.6, about its own tracing
 def test_exported_and_transformed_it_is_the_same(loss: PerceptualLoss, pictures: tuple[Tensor, Tensor]) -> None:
     x, target = pictures
-    exported = torch.export.export(copy.deepcopy(loss), pictures).module()
+    exported = torch.export.export(copy.deepcopy(loss), pictures, strict=False).module()
     assert torch.allclose(exported(x, target), loss(x, target))
     each = torch.stack([loss(x[i : i + 1], target[i : i + 1]) for i in range(2)])
     fresh = copy.deepcopy(loss)
@@ -406,7 +407,7 @@ class Measured(Dataset[Tensor]):
         return found
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning", "ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_in_workers(context: str, loss: PerceptualLoss) -> None:
     data = Measured(loss)
