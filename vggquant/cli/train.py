@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vggquant.cli.options import FILE, FOLDER, Word, examples, force_option, quiet_option
+from vggquant.cli.options import FILE, FOLDER, SOURCE, Word, examples, force_option, quiet_option
 from vggquant.cli.output import echo, echo_notes
 from vggquant.cli.progress import progress_bar
 from vggquant.networks.johnson import STOCK
@@ -59,6 +59,7 @@ DEFAULTS = TrainingOptions()
 @click.option("--seed", type=int, default=DEFAULTS.seed, show_default=True)
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules.  [default: 8]")
 @click.option("--max-size", metavar="SIZE", help="Instead: the largest size of the file, such as 17KB.")
+@click.option("--start", type=SOURCE, metavar="FILE", help="A painter of the same shape to begin with, e.g. starry.")
 @click.option("--checkpoint", type=FILE, help="Where to go on from later.  [default: beside OUT]")
 @click.option("--resume", type=FILE, help="A checkpoint to go on from.")
 @click.option("--preview", type=FILE, help="Picture to write on the way.")

@@ -6,7 +6,6 @@ Reading is left to `files`, restoring to `codec`, and the networks themselves to
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from vggquant.errors import NetworkError, located
 from vggquant.files.container import read
@@ -19,7 +18,7 @@ from vggquant.networks.johnson import JohnsonNetwork
 
 
 @torch.inference_mode(False)  # tensors made in that mode would be of no use for gradients later
-def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> nn.Module:
+def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Johnson:
     """Load a network that paints in one pass.
 
     Args:

@@ -30,11 +30,13 @@ class Task:
         options: Settled.
         style: SHA-256 of the style picture's file.
         photographs: What they are, in words.
+        start: SHA-256 of the painter that was begun with, if there was one.
     """
 
     options: TrainingOptions
     style: str
     photographs: str
+    start: str | None = None
 
 
 def write_checkpoint(path: PathLike, task: Task, state: Mapping[str, Any]) -> None:

@@ -28,13 +28,19 @@ class Trainer:
         options: Of the training.
         loss: What is minimised.
         processes: That train together.
+        start: A painter of the same shape, whose weights are begun with.
     """
 
-    def __init__(self, options: TrainingOptions, loss: PainterLoss, processes: Processes) -> None:
+    def __init__(
+        self, options: TrainingOptions, loss: PainterLoss, processes: Processes, start: Johnson | None = None
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.painter = Johnson(options.shape).to(processes.device)
-        self.painter.begin_with(loss.style)
+        if start is None:
+            self.painter.begin_with(loss.style)
+        else:
+            self.painter.load_state_dict(start.state_dict())
         self.loss, self.device, self.done = loss, processes.device, 0
         self.epoch = max(1, EPOCH // options.batch)
         self._targets: dict[int, Mapping[str, Tensor]] = {}

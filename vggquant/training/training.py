@@ -17,8 +17,11 @@ from torch.utils.data import DataLoader
 from vggquant import __version__
 from vggquant.errors import OptionError, StorageError, located
 from vggquant.files.container import write
-from vggquant.files.disk import PathLike, check_output
+from vggquant.files.disk import PathLike, check_output, read_file, sha256
+from vggquant.files.sources import resolve
 from vggquant.models.devices import computes_bf16, require_device
+from vggquant.models.johnson import Johnson
+from vggquant.models.painters import load_stylizer
 from vggquant.networks.vgg import STYLE_LAYERS
 from vggquant.packing.inspection import describe_file
 from vggquant.packing.widths import Bits
@@ -67,6 +70,7 @@ def train(
     images: PathLike | None = None,
     bits: Bits | None = None,
     max_size: int | str | None = None,
+    start: PathLike | None = None,
     checkpoint: PathLike | None = None,
     resume: PathLike | None = None,
     preview: PathLike | None = None,
@@ -86,6 +90,8 @@ def train(
         images: A folder of photographs to train on; generated pictures if not given.
         bits: Bits per code, as for `pack`; 8 if not given.
         max_size: Instead of `bits`, the largest size of the file.
+        start: A packed painter of the same shape, or the name of an embedded one, to begin with: what it knows of
+            painting is learnt already, so a new style takes a fraction of the steps.
         checkpoint: Where the state goes from which training can go on; beside `out` if not given, and removed from
             there in the end.
         resume: A checkpoint to go on from, exactly. The options must be the same.
@@ -107,13 +113,15 @@ def train(
     files.check(style)
     picture = read_picture(style, pixels=options.style_pixels)
     photographs = Photographs(images)
+    beginning = None if start is None else _start(start, options)
     with together(require_device(device)) as processes:
         options = options.settled(bf16=computes_bf16(processes.device))
         vgg = load_network(options.precision, upto=STYLE_LAYERS[-1], device=processes.device)
         with located(style):
             loss = PainterLoss(vgg, picture.pixels.to(processes.device), options.weights, options.precision)
-        task = Task(options, str(picture.sha256), photographs.description)
-        trainer = Trainer(options, loss, processes)
+        begun = None if start is None else sha256(read_file(resolve(start)))
+        task = Task(options, str(picture.sha256), photographs.description, begun)
+        trainer = Trainer(options, loss, processes, beginning)
         palettized(unquantized(trainer.painter, ""), bits, max_size)  # which refuses them now, and not in hours
         if resume is not None:
             trainer.go_on(read_checkpoint(resume, task))
@@ -131,6 +139,16 @@ def train(
             files.tidy()
     notes = (*run.notes, *(f"passed over {refused}" for refused in photographs.refused.values()))
     return TrainReport(size, options.shape.parameters, run.smoothed, notes)
+
+
+def _start(start: PathLike, options: TrainingOptions) -> Johnson:
+    """The painter to begin with."""
+    painter = load_stylizer(start)
+    if painter.network != options.shape:
+        found, cure = painter.network.configuration, "choose `network`, `alpha` and `blocks` likewise"
+        with located(start):
+            raise OptionError(f"a network of {options.shape.configuration}", found, cure, tensor="start")
+    return painter
 
 
 @dataclass(frozen=True)
