@@ -57,16 +57,20 @@ def overview() -> str:
                 ms(loads[f"{bits} bits"]),
             )
         )
+    results = {name: load(name) for name in ("sizes", "fidelity", "load_time")}
+    results["calibration"] = load("calibration")["rows"][-1]
+    measured: dict[str, list[str]] = {}
+    for name, result in results.items():
+        measured.setdefault(when(result), []).append(f"`python -m bench.{name}`")
+    benches = "; ".join(f"{', '.join(names)} on {moment}" for moment, names in measured.items())
     return table("| bits | file | in a wheel | content, style error: plain | calibrated | load |", rows) + prose(
         "The files hold VGG-19 with one width for all layers. A wheel, the zip archive that pip installs, is "
         "compressed, so files take less there. The two errors are how far the features at relu4_2 and the Gram "
         "matrices at relu1_1 … relu5_1 are from the embedded network's, relative to those, over six photographs. "
         "`pack` finds plain files within seconds. Calibrated ones take it minutes and are up to "
         f"{mb(max(larger))} larger; these were [calibrated on other photographs](docs/calibration.md#what-it-gains). "
-        "The load is a whole call of `load_quantized_vgg`. Measured on two cores of an AMD EPYC by "
-        "`python -m bench.sizes`, `bench.fidelity`, "
-        f"`bench.load_time` (on {load('sizes')['machine']['date']}) and `bench.calibration` (on "
-        f"{load('calibration')['rows'][-1]['machine']['date']}), with their results in [bench/results](bench/results)."
+        f"The load is a whole call of `load_quantized_vgg`. Measured by {benches} "
+        "([results](bench/results))."
     )
 
 
@@ -177,7 +181,7 @@ def load_time_short() -> str:
         f"{span((row['against_torch'] for row in rows), 1)} times. A network that ends early loads faster: "
         f'`upto="relu4_2"` takes {ms(result["upto"]["relu4_2"]["median"])}. The first load of a process takes '
         f"{span((row['fresh_against_safetensors'] for row in rows), 1)} times as long as safetensors takes for the "
-        f"float32 file ([table and plot](bench/README.md#loading))."
+        "float32 file ([table and plot](bench/README.md#loading))."
     )
 
 

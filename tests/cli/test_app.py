@@ -36,6 +36,7 @@ def test_version() -> None:
         (["pack", "vgg19", "x", "--preprocessing", "torch"], 1, "preprocessing caffe, which these weights are known"),
         (["pack", "vgg19", "x", "--arch", "vgg16"], 1, "architecture vgg19"),
         (["unpack", "vgg19", "x.npz"], 2, "expected an ending"),
+        (["unpack", "vgg19", "x.bin", "--preprocessing", "torch"], 1, "Error: vgg19: expected preprocessing caffe"),
         (["unpack", "vgg19", "x.h5", "--layout", "caffe"], 2, "layout keras for .h5"),
         (["stylize", "missing.png", "missing.png", "-o", "x.gif"], 1, "rename the output"),
         (["stylize", "missing.png", "missing.png", "-o", "x.png"], 1, "missing.png: expected a readable file"),

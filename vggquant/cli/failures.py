@@ -8,6 +8,7 @@ import click
 
 from vggquant.cli.output import argument_as_typed, as_typed, echo
 from vggquant.errors import OptionError, VggQuantError
+from vggquant.files.sources import EMBEDDED, embedded_path
 
 REFUSED, USAGE, STOPPED = 1, 2, 130  # exit codes
 
@@ -18,6 +19,8 @@ def report(error: VggQuantError, command: click.Command) -> int:
         error.tensor = argument_as_typed(error.tensor, command) or error.tensor
     # not the whole line, which repeats names of files as they are
     error.expected, error.cure = as_typed(error.expected, command), as_typed(error.cure, command)
+    if error.path == embedded_path():
+        error.path = EMBEDDED
     echo(f"Error: {error}", err=True)
     return USAGE if isinstance(error, OptionError) else REFUSED
 
@@ -28,11 +31,14 @@ def show_each(files: Sequence[str], show: Callable[[str], None]) -> None:
     Raises:
         Exit: With the exit code of the gravest refusal, if there was one.
     """
-    context, code = click.get_current_context(), 0
-    for file in files:
+    context = click.get_current_context()
+
+    def code_of(file: str) -> int:
         try:
             show(file)
-        except VggQuantError as error:  # noqa: PERF203
-            code = max(code, report(error, context.command))
-    if code:
+        except VggQuantError as error:
+            return report(error, context.command)
+        return 0
+
+    if code := max([code_of(file) for file in files]):
         context.exit(code)

@@ -55,6 +55,7 @@ def _print(found: FileInfo) -> None:
     print_table(COLUMNS, [_row(layer) for layer in found.layers])
     print_pairs(*_summary(found))
     echo()
+    echo("rate: bits a weight once coded, of which huffman needs fewer than planes")
     echo(SQNR)
     if any(layer.lossless for layer in found.layers):
         echo("lossless: as the source, which may itself have been quantized")

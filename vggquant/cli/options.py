@@ -9,7 +9,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,6 +19,11 @@ from vggquant.errors import OptionError, printable, require_one_of
 from vggquant.files.sources import EMBEDDED
 from vggquant.networks.vgg import LAYERS
 from vggquant.style.options import OTHER_SPELLINGS
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:  # only the newest click has a generic type at run time
+    ParamType = click.ParamType
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -36,7 +41,7 @@ def completed(words: Iterable[str], incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
-class PathName(click.ParamType):  # type: ignore[type-arg]
+class PathName(ParamType):
     """The name of a file or folder, or one of some words; whether it exists is found out by whoever opens it.
 
     Args:
@@ -64,7 +69,7 @@ FOLDER = PathName(kind="dir")
 SOURCE = PathName(EMBEDDED)  # a packed file, or any weights file where a command takes these
 
 
-class Layer(click.ParamType):  # type: ignore[type-arg]
+class Layer(ParamType):
     """The name of a layer; whether a network has it is found out by whoever knows the network."""
 
     name = "LAYER"
@@ -86,7 +91,7 @@ class LayerWeight(Layer):
             self.fail(f"expected LAYER or LAYER=WEIGHT, got {printable(value)}", param, ctx)
 
 
-class Widths(click.ParamType):  # type: ignore[type-arg]
+class Widths(ParamType):
     """Bit widths: ``4``, ``8,4,2``, or a range, ``8-1``. A width named twice counts once."""
 
     name = "WIDTHS"
@@ -105,7 +110,7 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
         return tuple(dict.fromkeys(widths))
 
 
-class Weights(click.ParamType):  # type: ignore[type-arg]
+class Weights(ParamType):
     """A number, or several: ``0.7`` or ``0.7,0.3``."""
 
     name = "NUMBER[,NUMBER]..."
@@ -117,7 +122,7 @@ class Weights(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"expected numbers like 0.7 or 0.7,0.3, got {printable(value)}", param, ctx)
 
 
-class Word(click.Choice):  # type: ignore[type-arg]
+class Word(click.Choice[str]):
     """One of some words, each in any of its spellings; where it is none of them, the nearest is named."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:

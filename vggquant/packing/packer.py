@@ -203,5 +203,5 @@ def _cut_notes(weights: Weights, found: FileInfo) -> list[str]:
     count = sum(convolution.size for convolution in left_out)
     saved = count * sum(layer.bytes for layer in found.layers) / found.weights
     names = ", ".join(convolution.name for convolution in left_out)
-    share = min(count / (count + found.weights), 0.99)  # some weights remain, so 100% would be wrong
-    return [f"left out {names}: {share:.0%} of the weights, about {saved / 1e6:.1f} MB"]
+    share = 100 * count // (count + found.weights)  # rounded down, since some weights always remain
+    return [f"left out {names}: {share}% of the weights, about {saved / 1e6:.1f} MB"]
