@@ -124,7 +124,7 @@ def continuum(content: Tensor) -> list[dict[str, Any]]:
         (alpha, blocks): JohnsonNetwork.stock("johnson", alpha, blocks) for alpha in ALPHAS for blocks in BLOCKS
     }
     networks[0.3, 0] = JohnsonNetwork.stock("tiny", 0.3)
-    rows = []
+    rows: list[dict[str, Any]] = []
     painters: dict[str, Paint] = {}
     with tempfile.TemporaryDirectory() as folder:
         for (alpha, blocks), network in networks.items():
@@ -139,7 +139,7 @@ def continuum(content: Tensor) -> list[dict[str, Any]]:
             painters[name] = painter
             rows.append({"network": name, "weights": network.parameters, **sizes})
     times = milliseconds(painters, content)
-    return [{**row, "milliseconds": times[row["network"]]} for row in rows]
+    return [{**row, "milliseconds": times[str(row["network"])]} for row in rows]
 
 
 def optimisation(content: Tensor, style: Tensor) -> float:

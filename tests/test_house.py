@@ -25,7 +25,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("contents",),
         ("safetensors", "weights", "torch_archives", "torch_pickles", "hdf5_plain"),
         ("fields", "tensors"),
-        ("version1", "version2", "torch_files", "hdf5_files", "state_dicts"),
+        ("version1", "version2", "dtypes", "torch_files", "hdf5_files", "state_dicts"),
         ("container", "layouts", "preparing"),
         ("recognition",),
         ("convolutions",),
@@ -33,9 +33,9 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("devices", "gradients", "features", "half", "preprocessing", "frozen"),
+        ("devices", "gradients", "features", "half", "preprocessing", "frozen", "phases"),
         ("johnson", "vgg"),
-        ("load", "painters"),
+        ("load", "painters", "onnx_files"),
     ),
     "packing": (
         ("budget", "widths", "inspection", "moments", "rounding", "calibration_pictures"),

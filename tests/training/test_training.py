@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from vggquant import info, load_stylizer, verify
-from vggquant.errors import OptionError, PictureError, SourceError, StorageError
+from vggquant.errors import NetworkError, OptionError, PictureError, SourceError, StorageError
 from vggquant.files.container import read
+from vggquant.files.disk import read_file, sha256
 from vggquant.pictures.files import read_picture
 from vggquant.pictures.generated import generated_pictures
 from vggquant.progress import Progress
@@ -196,12 +197,25 @@ def test_options_without_a_meaning_are_refused(
         trained(pictures, tmp_path / "out", replace(SMALL, **changed))
 
 
+def test_a_training_may_begin_with_a_trained_network(pictures: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    trained(pictures, first)
+    trained(pictures, second, replace(SMALL, steps=1, learning_rate=1e-6), start=first)
+    one, two = (load_stylizer(path).state_dict() for path in (first, second))
+    assert all(torch.allclose(tensor, two[name], atol=0.01) for name, tensor in one.items())
+    assert f"beginning with the painter of SHA-256 {sha256(read_file(first))}" in str(info(second).changes)
+    with pytest.raises(OptionError, match=r"start: expected a network of .* choose `network`, `alpha` and `blocks`"):
+        trained(pictures, tmp_path / "third", replace(SMALL, blocks=0), start=first)
+    with pytest.raises(NetworkError, match="expected a network that paints"):
+        trained(pictures, tmp_path / "third", start="vgg19")
+
+
 def test_crops_do_not_depend_on_what_was_taken_before(pictures: Path) -> None:
     from vggquant.training.crops import Crops
 
     photographs = Photographs(pictures / "photos")
-    all_of_them = [*Crops(photographs, 32, 7, range(10))]
-    later = [*Crops(photographs, 32, 7, range(6, 10))]
+    all_of_them = [Crops(photographs, 32, 7, range(10))[index] for index in range(10)]
+    later = [Crops(photographs, 32, 7, range(6, 10))[index] for index in range(4)]
     assert all(torch.equal(*pair) for pair in zip(all_of_them[6:], later, strict=True))
     assert not torch.equal(all_of_them[0], all_of_them[1])
     assert all(crop.shape == (3, 32, 32) and 0 <= float(crop.min()) <= float(crop.max()) <= 1 for crop in later)

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from vggquant.cli.options import (
     FILE,
     FOLDER,
+    PAINTER,
     SOURCE,
     LayerWeight,
     PathName,
@@ -86,8 +87,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.option("-o", "--out", required=True, type=FILE, help="Picture to write: .png, .jpg, .webp or .tif.")
 @click.option(
     "--network",
-    type=SOURCE,
-    metavar="FILE",
+    type=PAINTER,
     help="Paint in one pass, by a network that train made, or starry, scream, wave or mosaic.",
 )
 @click.option(
@@ -242,9 +242,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 )
 @force_option
 @quiet_option
-@click.pass_context
 def stylize(
-    ctx: click.Context,
     content: str,
     styles: tuple[str, ...],
     out: str,
@@ -264,7 +262,7 @@ def stylize(
     into the folder --out.
     """
     if network is not None:
-        _paint_in_one_pass(ctx, (content, *styles), out, network, given | {"quiet": quiet})
+        _paint_in_one_pass((content, *styles), out, network, given | {"quiet": quiet})
         return
     if not styles:
         raise OptionError("a STYLE after CONTENT", "none", "name one, or a `network`", tensor="styles")
@@ -283,10 +281,9 @@ def stylize(
     echo(f"{out}: {report.width} × {report.height} pixels, {steps}" + (f"; {loss}" if loss else ""))
 
 
-def _paint_in_one_pass(
-    ctx: click.Context, contents: tuple[str, ...], out: str, network: str, given: dict[str, Any]
-) -> None:
+def _paint_in_one_pass(contents: tuple[str, ...], out: str, network: str, given: dict[str, Any]) -> None:
     """Paint with a network that knows its style."""
+    ctx = click.get_current_context()
     for name in ctx.params:
         typed = ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if typed and name not in ONE_PASS:

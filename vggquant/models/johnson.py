@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, instance_norm, interpolate, pad, relu
 
 from vggquant.errors import PictureError
+from vggquant.models import phases
 from vggquant.networks.johnson import JohnsonNetwork, PainterLayer
 
 REACH = 150 / 127.5  # of the colours, so that black and white are reached where tanh still has a slope
@@ -32,7 +33,8 @@ class Johnson(nn.Module):
         super().__init__()
         self.network = network
         for layer in network.layers:
-            self.add_module(layer.name, _Convolution(layer))
+            doubles = layer.name in ("up1", "up2")
+            self.add_module(layer.name, _DoublingConvolution(layer) if doubles else _Convolution(layer))
 
     def forward(self, images: Tensor) -> Tensor:
         """Paint pictures.
@@ -41,7 +43,7 @@ class Johnson(nn.Module):
             images: (N, 3, H, W), RGB in [0, 1].
 
         Returns:
-            The same of these.
+            Paintings of the same shape, in [0, 1] in eval mode and a little beyond in training.
 
         Raises:
             PictureError: Images are of another shape, or too small.
@@ -55,18 +57,17 @@ class Johnson(nn.Module):
         for block in range(1, self.network.blocks + 1):
             x = x + self._layer(f"block{block}_2", relu(self._layer(f"block{block}_1", x)))
         for name in ("up1", "up2"):
-            x = relu(self._layer(name, interpolate(x, scale_factor=2, mode="nearest")))
+            x = relu(self._layer(name, x))
         x = x[:, :, : images.shape[2], : images.shape[3]]  # halved and doubled, a side may have grown
         painted: Tensor = (REACH * torch.tanh(self._layer("out", x)) + 1) / 2
-        return painted
+        return painted if self.training else painted.clamp(0, 1)  # while it learns, every error counts
 
     def begin_with(self, picture: Tensor) -> None:
         """Paint in the colours of a picture (1, 3, H, W) before anything is trained, as far as each goes alone."""
-        out = self.get_submodule("out")
-        colors = (2 * picture[0].flatten(1) - 1) / REACH
+        colors = ((2 * picture[0].flatten(1) - 1) / REACH).atanh()
         with torch.no_grad():
-            out.gain.copy_(colors.atanh().std(1))
-            out.shift.copy_(colors.atanh().mean(1))
+            self.get_parameter("out.gain").copy_(colors.std(1))
+            self.get_parameter("out.shift").copy_(colors.mean(1))
 
     def _layer(self, name: str, x: Tensor) -> Tensor:
         found: Tensor = self.get_submodule(name)(x)
@@ -95,7 +96,24 @@ class _Convolution(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.convolved(x)
+        if phases.serves(x):
+            return phases.instance_norm(x, self.gain, self.shift)
+        return instance_norm(x, weight=self.gain, bias=self.shift)
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """The convolution alone."""
         border = self.layer.kernel // 2
         x = pad(x, (border, border, border, border), mode="reflect")
-        x = conv2d(x, self.weight, stride=self.layer.stride)
-        return instance_norm(x, weight=self.gain, bias=self.shift)
+        if self.layer.kernel > 3 and phases.serves(x):
+            return phases.convolution(x, self.weight)
+        return conv2d(x, self.weight, stride=self.layer.stride)
+
+
+class _DoublingConvolution(_Convolution):
+    """The same of images that are doubled before."""
+
+    def convolved(self, x: Tensor) -> Tensor:
+        if phases.serves(x):
+            return phases.doubled_convolution(x, self.weight)
+        return super().convolved(interpolate(x, scale_factor=2, mode="nearest"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 from vggquant.errors import OptionError, require_one_of
 from vggquant.networks.vgg import ARCHITECTURES, STYLE_LAYERS
@@ -14,8 +14,8 @@ from vggquant.training.options import TrainingOptions
 MOST_SIDE = 2048
 
 
-def check_options(options: TrainingOptions) -> None:
-    """Refuse options that have no meaning.
+def check_options(options: TrainingOptions, every: int) -> None:
+    """Refuse options that have no meaning, and numbers of steps from one checkpoint to the next.
 
     Raises:
         OptionError: One has none.
@@ -30,7 +30,7 @@ def check_options(options: TrainingOptions) -> None:
         ("seed", 0, SEEDS - 1),
     ):
         number = getattr(options, name)
-        if not isinstance(number, Integral) or not smallest <= number <= most:
+        if not isinstance(number, int) or not smallest <= number <= most:
             cure = "choose one of these"
             raise OptionError(f"a whole number from {smallest} to {most}", number, cure, tensor=name)
     for name, weight in options.weights.items():
@@ -40,4 +40,6 @@ def check_options(options: TrainingOptions) -> None:
     rate = options.learning_rate
     if not isinstance(rate, Real) or not math.isfinite(rate) or rate <= 0:
         raise OptionError("a number above 0", rate, "choose one, such as 0.01", tensor="learning_rate")
+    if every < 1:
+        raise OptionError("1 step or more", every, "choose a larger number", tensor="every")
     _ = options.shape  # which refuses what is no network

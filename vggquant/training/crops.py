@@ -55,6 +55,11 @@ class Photographs:
         names = "\n".join(path.name for path in self._paths)
         return f"{len(self._paths)} photographs (SHA-256 of their names: {sha256(names.encode())})"
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about those that cannot be read."""
+        return [f"passed over {refused}" for refused in self.refused.values()]
+
     def __len__(self) -> int:
         return len(self._made) or len(self._paths)
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.style.options import OTHER_SPELLINGS, Precision
 
+EVERY = 250  # steps from one checkpoint and preview to the next
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -47,7 +49,7 @@ class TrainingOptions:
     style_weight: float = 2.0
     color_weight: float = 0.1
     tv_weight: float = 0.0
-    learning_rate: float = 0.01
+    learning_rate: float = 0.005
     precision: Precision = "auto"
     seed: int = 0
 

@@ -10,15 +10,16 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 from torch.utils.data import DataLoader
 
-from vggquant import __version__
 from vggquant.errors import OptionError, StorageError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output, read_file, sha256
 from vggquant.files.sources import resolve
+from vggquant.files.weights import Weights
 from vggquant.models.devices import computes_bf16, require_device
 from vggquant.models.johnson import Johnson
 from vggquant.models.painters import load_stylizer
@@ -32,12 +33,11 @@ from vggquant.training.checkpoints import ENDING, Task, is_checkpoint, read_chec
 from vggquant.training.checks import check_options
 from vggquant.training.crops import Crops, Photographs
 from vggquant.training.objective import PainterLoss
-from vggquant.training.options import TrainingOptions
+from vggquant.training.options import EVERY, TrainingOptions
 from vggquant.training.packing import palettized, unquantized
 from vggquant.training.processes import Processes, together
 from vggquant.training.trainer import Trainer
 
-EVERY = 250  # steps from one checkpoint and preview to the next
 NEWEST = 0.02  # share of the newest step in the terms that are shown
 
 
@@ -81,7 +81,7 @@ def train(
 ) -> TrainReport:
     """Train a network that paints pictures in one style in one pass, and pack it.
 
-    Under torchrun several processes train together, each on its share of every batch; the first of them writes.
+    Under torchrun several processes train together, each on its share of a batch; the first of them writes.
 
     Args:
         style: A picture in the manner of which it is to paint.
@@ -89,11 +89,9 @@ def train(
         options: Of the network and its training.
         images: A folder of photographs to train on; generated pictures if not given.
         bits: Bits per code, as for `pack`; 8 if not given.
-        max_size: Instead of `bits`, the largest size of the file.
-        start: A packed painter of the same shape, or the name of an embedded one, to begin with: what it knows of
-            painting is learnt already, so a new style takes a fraction of the steps.
-        checkpoint: Where the state goes from which training can go on; beside `out` if not given, and removed from
-            there in the end.
+        max_size: Instead, the largest size of the file.
+        start: A packed painter of the same shape, or an embedded one's name, to begin with: a fraction of the steps.
+        checkpoint: From where training can go on later; beside `out` if not given, and removed in the end.
         resume: A checkpoint to go on from, exactly. The options must be the same.
         preview: A picture to write on the way: what the painter makes of the first of the photographs.
         every: Steps from one checkpoint, and preview, to the next.
@@ -106,49 +104,54 @@ def train(
         TrainingInterrupted: Ctrl-C was pressed; the checkpoint was written.
     """
     options = options or TrainingOptions()
-    check_options(options)
-    if every < 1:
-        raise OptionError("1 step or more", every, "choose a larger number", tensor="every")
+    check_options(options, every)
     files = _Files(out, checkpoint, resume, preview, force)
     files.check(style)
     picture = read_picture(style, pixels=options.style_pixels)
     photographs = Photographs(images)
-    beginning = None if start is None else _start(start, options)
+    beginning, begun = _start(start, options)
     with together(require_device(device)) as processes:
         options = options.settled(bf16=computes_bf16(processes.device))
-        vgg = load_network(options.precision, upto=STYLE_LAYERS[-1], device=processes.device)
-        with located(style):
-            loss = PainterLoss(vgg, picture.pixels.to(processes.device), options.weights, options.precision)
-        begun = None if start is None else sha256(read_file(resolve(start)))
         task = Task(options, str(picture.sha256), photographs.description, begun)
-        trainer = Trainer(options, loss, processes, beginning)
+        trainer = Trainer(options, _loss(style, picture, options, processes), processes, beginning)
         palettized(unquantized(trainer.painter, ""), bits, max_size)  # which refuses them now, and not in hours
         if resume is not None:
             trainer.go_on(read_checkpoint(resume, task))
         run = _Run(trainer, task, files, photographs, processes)
         run.train(every, progress)
-        made = (
-            f"trained by vggquant {__version__} for the style of {os.path.basename(os.fspath(style))} "
-            f"(SHA-256 {task.style}) on {task.photographs}, {options.steps} steps of {options.batch} crops of "
-            f"{options.size} pixels"
-        )
-        weights = palettized(unquantized(trainer.painter.cpu(), made), bits, max_size)
-        size = 0
-        if processes.first:
-            size = describe_file(weights, write(out, weights, force=force)).bytes
-            files.tidy()
-    notes = (*run.notes, *(f"passed over {refused}" for refused in photographs.refused.values()))
-    return TrainReport(size, options.shape.parameters, run.smoothed, notes)
+        weights = palettized(unquantized(trainer.painter.cpu(), _made(task, style)), bits, max_size)
+        size = files.write(weights) if processes.first else 0
+    return TrainReport(size, options.shape.parameters, run.smoothed, (*run.notes, *photographs.notes))
 
 
-def _start(start: PathLike, options: TrainingOptions) -> Johnson:
-    """The painter to begin with."""
+def _start(start: PathLike | None, options: TrainingOptions) -> tuple[Johnson | None, str | None]:
+    """The painter to begin with, if there is one, and the SHA-256 of its file."""
+    if start is None:
+        return None, None
     painter = load_stylizer(start)
     if painter.network != options.shape:
         found, cure = painter.network.configuration, "choose `network`, `alpha` and `blocks` likewise"
         with located(start):
             raise OptionError(f"a network of {options.shape.configuration}", found, cure, tensor="start")
-    return painter
+    return painter, sha256(read_file(resolve(start)))
+
+
+def _loss(style: PathLike, picture: Picture, options: TrainingOptions, processes: Processes) -> PainterLoss:
+    """What is minimised."""
+    vgg = load_network(options.precision, upto=STYLE_LAYERS[-1], device=processes.device)
+    with located(style):
+        return PainterLoss(vgg, picture.pixels.to(processes.device), options.weights, options.precision)
+
+
+def _made(task: Task, style: PathLike) -> str:
+    """How a painter was trained, for its file."""
+    options = task.options
+    start = "" if task.start is None else f", beginning with the painter of SHA-256 {task.start}"
+    return (
+        f"trained by vggquant {version('vggquant')} for the style of {os.path.basename(os.fspath(style))} "
+        f"(SHA-256 {task.style}) on {task.photographs}, {options.steps} steps of {options.batch} crops of "
+        f"{options.size} pixels{start}"
+    )
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,12 @@ class _Files:
             raise StorageError(expected, "a checkpoint of before", cure, path=self.checkpoint)
         check_output(self.checkpoint, force=there, sources=[style])
 
-    def tidy(self) -> None:
-        """Remove the checkpoint, if nobody asked for it."""
+    def write(self, weights: Weights) -> int:
+        """Write the packed file, and remove the checkpoint, if nobody asked for it; gives the file's size."""
+        size = describe_file(weights, write(self.out, weights, force=self.force)).bytes
         if self.named_checkpoint is None and is_checkpoint(self.checkpoint):
             os.remove(self.checkpoint)
+        return size
 
 
 class _Run:
@@ -229,9 +234,9 @@ class _Run:
             if self._reached is None or not self.processes.first:
                 raise
             write_checkpoint(self.files.checkpoint, self.task, self._reached)
-            done, where = self._reached["done"], os.fspath(self.files.checkpoint)
-            held = f"{where} holds what was reached, to go on from with `resume`"
-            raise TrainingInterrupted(f"Interrupted after step {done} of {options.steps}; {held}") from None
+            held = f"{os.fspath(self.files.checkpoint)} holds what was reached, to go on from with `resume`"
+            reached = f"step {self._reached['done']} of {options.steps}"
+            raise TrainingInterrupted(f"Interrupted after {reached}; {held}") from None
 
     def _note(self, terms: Mapping[str, float]) -> None:
         """Follow the terms of the loss, which differ from crop to crop."""

@@ -1,0 +1,93 @@
+"""Convolutions of a few channels over large pictures, arranged so that they fill the vectors of a processor.
+
+A block of pixels is taken as one pixel with the channels of all of them, its phases, and the kernel is rearranged
+alike: the same sums, with eight times the channels. Which layers are computed like this is left to `johnson`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+DOWN, ACROSS = 2, 4  # pixels of a block
+_GROUP = 8  # pixels whose channels are summed beside each other
+# a kernel of three over pixels that are doubled, as kernels over the pixels before: by phase, tap before, tap behind
+_DOUBLED = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (0.0, 0.0, 0.0)), ((0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+
+
+def serves(x: Tensor) -> bool:
+    """Whether images (N, C, H, W) consist of whole blocks, and are computed now and not traced for other sizes."""
+    return not torch.compiler.is_compiling() and x.shape[2] % DOWN == 0 and x.shape[3] % ACROSS == 0
+
+
+def convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """`conv2d` of images whose border is there already, by a kernel whose side is one more than a multiple of blocks.
+
+    Args:
+        x: (N, I, H + K − 1, W + K − 1), in whole blocks.
+        weight: (O, I, K, K).
+    """
+    out, channels, kernel, _ = weight.shape
+    rows, columns = (kernel + DOWN - 2) // DOWN + 1, (kernel + ACROSS - 2) // ACROSS + 1
+    phases = []
+    for down in range(DOWN):
+        for across in range(ACROSS):
+            right, below = ACROSS * columns - kernel - across, DOWN * rows - kernel - down
+            moved = pad(weight, (across, right, down, below)).view(out, channels, rows, DOWN, columns, ACROSS)
+            phases.append(moved.permute(0, 3, 5, 1, 2, 4).reshape(out, -1, rows, columns))
+    return _together(_convolved(_apart(x), torch.cat(phases)), DOWN, ACROSS)
+
+
+def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution of 3 × 3 of images that are doubled by repeating pixels, with reflected borders.
+
+    Args:
+        x: (N, I, H, W), before they are doubled.
+        weight: (O, I, 3, 3).
+
+    Returns:
+        (N, O, 2H, 2W).
+    """
+    taps = torch.tensor(_DOUBLED).to(weight)
+    phases = torch.einsum("apk,bql,oikl->aboipq", taps, taps, weight)
+    return _together(_convolved(pad(x, (1, 1, 1, 1), mode="replicate"), phases.flatten(0, 2)), 2, 2)
+
+
+def instance_norm(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """`torch.nn.functional.instance_norm` with a gain and a shift (C,), of images (N, C, H, W)."""
+    count, channels, height, width = x.shape
+    group = math.gcd(_GROUP, height * width)
+    rows = x.permute(0, 2, 3, 1).reshape(count, -1, group * channels)
+
+    def mean(values: Tensor) -> Tensor:
+        return values.mean(1).view(count, group, channels).mean(1)
+
+    def repeated(values: Tensor) -> Tensor:
+        return values[:, None].repeat(1, 1, group)
+
+    centered = rows - repeated(mean(rows))
+    scale = gain * (mean(centered.square()) + 1e-5).rsqrt()
+    scaled = torch.addcmul(shift.repeat(group), centered, repeated(scale))
+    return scaled.view(count, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _convolved(x: Tensor, weight: Tensor) -> Tensor:
+    return conv2d(x, weight.contiguous(memory_format=torch.channels_last))
+
+
+def _apart(x: Tensor) -> Tensor:
+    """Blocks as pixels: from (N, C, H, W) to (N, 8C, H / 2, W / 4), of which the channels vary fastest."""
+    count, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(count, height // DOWN, DOWN, width // ACROSS, ACROSS * channels)
+    return rows.permute(0, 1, 3, 2, 4).reshape(count, height // DOWN, width // ACROSS, -1).permute(0, 3, 1, 2)
+
+
+def _together(x: Tensor, down: int, across: int) -> Tensor:
+    """Pixels as blocks, the way back."""
+    count, phases, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(count, height, width, down, phases // down)
+    rows = rows.permute(0, 1, 3, 2, 4).reshape(count, down * height, across * width, -1)
+    return rows.permute(0, 3, 1, 2)
