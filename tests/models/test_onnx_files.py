@@ -35,7 +35,7 @@ def test_onnxruntime_paints_what_torch_paints_at_any_size(packed: Path, tmp_path
     model = onnx.load(out)
     onnx.checker.check_model(model)
     assert [entry.version for entry in model.opset_import if entry.domain == ""] == [onnx_files.OPSET]
-    assert "for a test" in {entry.value for entry in model.metadata_props}
+    assert any(entry.value.startswith("for a test") for entry in model.metadata_props)
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     (entrance,), (exit_,) = session.get_inputs(), session.get_outputs()
     assert (entrance.name, entrance.shape, exit_.name) == ("images", ["batch", 3, "height", "width"], "paintings")
@@ -50,12 +50,12 @@ def test_other_networks_and_missing_packages_are_refused(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        OptionError, match=r"expected a network that paints for \.onnx, got a network of the family vgg"
+        OptionError, match=r"expected a network that paints for \.onnx, got .* vgg"
     ):
         unpack("vgg19", tmp_path / "x.onnx")
     with pytest.raises(OptionError, match=r"expected float32 for \.onnx, got float16"):
         unpack(packed, tmp_path / "x.onnx", dtype="float16")
-    monkeypatch.setattr(onnx_files.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = run("unpack", packed, tmp_path / "x.onnx")
     assert result.exit_code == 1
     assert result.stderr == (
