@@ -1,8 +1,8 @@
 """How do networks that paint in one pass compare? `python -m bench.feedforward --paintings FOLDER --peer FILE`.
 
 The embedded `starry` paints four photographs of other packages at 640 × 480 pixels beside a published network for the
-same painting, which needs `pip install ai-edge-litert`. Then the networks of all widths and depths are timed beside
-each other, `starry` beside the optimisation, and packed painters are compared with themselves in float32.
+same painting, which needs `pip install ai-edge-litert`. Then `starry` is timed beside the optimisation, and packed
+painters are compared with themselves in float32. Networks of other widths and depths are the subject of `continuum`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench.evaluation import photograph
 from bench.machine import describe, save
 from vggquant import load_quantized_vgg, load_stylizer, stylize
 from vggquant.files.container import write
+from vggquant.files.sources import embedded_path
 from vggquant.models.features import gram_matrix, relative_error
 from vggquant.models.johnson import Johnson
 from vggquant.networks.johnson import JohnsonNetwork
@@ -37,7 +38,6 @@ from vggquant.training.packing import palettized, unquantized
 SIZE = (480, 640)
 STEPS = 500  # of the optimisation
 ROUNDS = 15
-ALPHAS, BLOCKS = (1.0, 0.5, 0.3, 0.2), (5, 3)
 Paint = Callable[[Tensor], Tensor]
 
 
@@ -118,30 +118,6 @@ def milliseconds(paints: dict[str, Paint], content: Tensor) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
-def continuum(content: Tensor) -> list[dict[str, Any]]:
-    """Weights, bytes and times of networks of all widths and depths."""
-    networks = {
-        (alpha, blocks): JohnsonNetwork.stock("johnson", alpha, blocks) for alpha in ALPHAS for blocks in BLOCKS
-    }
-    networks[0.3, 0] = JohnsonNetwork.stock("tiny", 0.3)
-    rows: list[dict[str, Any]] = []
-    painters: dict[str, Paint] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for (alpha, blocks), network in networks.items():
-            torch.manual_seed(0)
-            painter = Johnson(network).eval().requires_grad_(False)
-            sizes = {}
-            for bits in (8, 5):
-                path = Path(folder) / "painter"
-                write(path, palettized(unquantized(painter, ""), bits, None), force=True)
-                sizes[f"bytes_at_{bits}"] = path.stat().st_size
-            name = f"johnson α={alpha} B={blocks}" if blocks else "tiny α=0.3"
-            painters[name] = painter
-            rows.append({"network": name, "weights": network.parameters, **sizes})
-    times = milliseconds(painters, content)
-    return [{**row, "milliseconds": times[str(row["network"])]} for row in rows]
-
-
 def optimisation(content: Tensor, style: Tensor) -> float:
     """Seconds that 500 steps of the optimisation take, by those between the second and the tenth."""
     vgg = load_quantized_vgg(upto=STYLE_LAYERS[-1])
@@ -188,8 +164,10 @@ def main() -> None:
     assert result["quality"]["untouched"]["content"] == 0
     first = next(iter(contents.values()))
     result["milliseconds"] = milliseconds({name: paint for name, paint in paints.items() if name != "untouched"}, first)
+    result["bytes"] = {"starry": embedded_path("starry").stat().st_size}
+    if asked.peer:
+        result["bytes"]["peer"] = Path(asked.peer).stat().st_size
     result["optimisation_s"] = optimisation(first, style)
-    result["continuum"] = continuum(first)
     if asked.checkpoints:
         result["psnr"] = packed(asked.checkpoints, contents)
     save("feedforward", result)

@@ -13,9 +13,12 @@ from typing import Any
 
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
+from bench.painter_tables import continuum, one_pass
 
 ROOT = Path(__file__).parent.parent
-DOCS = tuple(f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "recipes", "shipping-weights"))
+DOCS = tuple(
+    f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass")
+)
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -368,6 +371,8 @@ TABLES: dict[str, Callable[[], str]] = {
         transfer_short,
         transfer,
         fidelity,
+        one_pass,
+        continuum,
     )
 }
 

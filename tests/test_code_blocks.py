@@ -73,7 +73,12 @@ SUBSTITUTES = {
     "steps=300": "steps=2",
 }
 WORDS = {"COMMAND": "pack"}
-OUT = {"pack": "OUT.safetensors", "unpack": "OUT.pth", "stylize": "OUT.png"}  # which says by its ending what it is
+OUT = {
+    "pack": "OUT.safetensors",
+    "unpack": "OUT.pth",
+    "stylize": "OUT.png",
+    "train": "OUT.safetensors",
+}  # which says by its ending what it is
 
 PICTURES = (
     "photo.jpg",
@@ -238,6 +243,8 @@ def shortened(command: str, arguments: list[str], *, shown: bool) -> list[str]:
         return ["--upto", "relu2_2", "--quiet"]
     if command == "pack" and "--max-size" in arguments and not shown:
         return ["--upto", "relu2_2"]
+    if command == "train":
+        return ["--steps", "2", "--size", "32", "--batch", "1", "--style-pixels", "2500"]
     if command == "compare" and "--widths" in arguments and not shown:
         return ["--widths", "4"]
     return []

@@ -23,7 +23,7 @@ from vggquant.pictures.folders import pictures_in
 from vggquant.pictures.generated import generated_pictures
 
 SCALES = (0.6, 1.6)  # of a crop to the photograph, each as likely in its logarithm as the others
-GENERATED, GENERATED_SIDE = 240, 320
+GENERATED, GENERATED_SIDE = 64, 320
 MOST_PIXELS = 262_144  # that are kept of a photograph
 _KEPT = 600  # photographs held in memory, half a gigabyte at most
 _SEED = 16  # of generated pictures
