@@ -56,6 +56,7 @@ def continuum() -> str:
         f"All of them were trained for *Starry Night* for the same {training['steps']} steps of {training['batch']} "
         f"crops of {training['size']} pixels, which is only the beginning of a training: the errors show which "
         f"networks learn faster, not what they reach. `tiny` has {full['weights'] / small['weights']:.0f} times fewer "
-        f"weights than Johnson's own and paints {faster:.1f} times as fast (in the article the narrowed network is 1.6 times as fast). "
+        f"weights than Johnson's own and paints {faster:.1f} times as fast (in the article the narrowed network is 1.6 "
+        "times as fast). "
         f"Measured by `python -m bench.continuum` on {when(result)} ([results](../bench/results/continuum.json))."
     )

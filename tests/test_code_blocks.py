@@ -237,7 +237,7 @@ def lines_of_shell(text: str) -> list[str]:
 
 def shortened(command: str, arguments: list[str], *, shown: bool) -> list[str]:
     """Options that let a command take seconds; of those that are given twice the last counts."""
-    if command == "stylize" and {"-o", "--out"} & set(arguments):
+    if command == "stylize" and "--network" not in arguments and {"-o", "--out"} & set(arguments):
         return ["--steps", "2", *(["--size", "64"] if "--size" in arguments else ["--pixels", "4000"])]
     if command == "pack" and "--calibrate" in arguments:
         return ["--upto", "relu2_2", "--quiet"]

@@ -13,6 +13,7 @@ from click.shell_completion import ShellComplete
 
 from tests.conftest import GOLDEN, POSIX
 from vggquant.cli import cli
+from vggquant.files.sources import PAINTERS
 from vggquant.networks.vgg import LAYERS
 
 
@@ -30,7 +31,7 @@ def plain(*words: object) -> list[str]:
 
 
 def test_commands_and_options() -> None:
-    assert plain("") == ["compare", "info", "pack", "stylize", "unpack", "verify"]
+    assert plain("") == ["compare", "info", "pack", "stylize", "train", "unpack", "verify"]
     assert plain("unpack", "--d") == ["--dtype"]
     assert plain("unpack", "vgg19", "x.pth", "--dtype", "") == ["float32", "float16", "bfloat16"]
     assert plain("pack", "vgg19", "x", "--layout", "t") == ["torchvision"]
@@ -67,14 +68,25 @@ def test_the_embedded_network_and_files_beside_it(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert plain(*words, "") == ["vgg19"]
+    assert plain(*words, "") == ["vgg19", *PAINTERS]
     (tmp_path / "vgg19-4.safetensors").touch()
     (tmp_path / "other.safetensors").touch()
     (tmp_path / "vgg").mkdir()
-    assert plain(*words, "") == ["vgg19", os.path.join("vgg", ""), "other.safetensors", "vgg19-4.safetensors"]
+    assert plain(*words, "") == [
+        "vgg19",
+        *PAINTERS,
+        os.path.join("vgg", ""),
+        "other.safetensors",
+        "vgg19-4.safetensors",
+    ]
     assert plain(*words, "vgg19") == ["vgg19", "vgg19-4.safetensors"]
     assert completions(*words, "vgg19-") == [("file", "vgg19-")]
     assert completions(*words, "[") == [("file", "[")]
+
+
+def test_networks_that_paint() -> None:
+    assert plain("stylize", "a", "--network", "s") == ["starry", "scream"]
+    assert plain("train", "a", "--start", "m") == ["mosaic"]
 
 
 def test_files_and_folders() -> None:
