@@ -71,6 +71,7 @@ SUBSTITUTES = {
     'device="cuda"': 'device="cpu"',  # tests have no GPU
     "calibrate=True": 'calibrate=True, upto="relu2_2"',  # which takes seconds
     "steps=300": "steps=2",
+    "steps=5000, size=128": "steps=2, size=32, style_pixels=2500",
 }
 WORDS = {"COMMAND": "pack"}
 OUT = {

