@@ -48,6 +48,7 @@ def plotted(rows: list[dict[str, Any]]) -> None:
         )
     axes.set(
         xscale="log",
+        xlim=(70, 3000),
         xlabel="milliseconds for 640 × 480 pixels",
         ylabel="mean of content and style error",
         title=f"Width and depth, after {TRAINING.steps} steps of training (areas: size of the file)",

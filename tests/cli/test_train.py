@@ -26,7 +26,7 @@ def test_the_report(style: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     result = run("train", style, "-o", out, "--images", tmp_path / "photos", *SMALL, "--bits", "5")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"{out}: 2,566 weights in {out.stat().st_size:,} bytes; content ")
+    assert result.stdout.startswith(f"{out}: 2,566 parameters in {out.stat().st_size:,} bytes; content ")
     assert run("info", out).exit_code == 0
     again = run("train", style, "-o", out, "--images", tmp_path / "photos", *SMALL)
     assert again.exit_code == 1

@@ -85,9 +85,19 @@ def test_what_cannot_be_painted_is_refused(network: Path, contents: list[Path], 
     with pytest.raises(StorageError, match="an output other than the source"):
         paint_in_one_pass(contents[1:], contents[1], network, force=True)
     Image.new("RGB", (30, 4)).save(tmp_path / "thin.png")
-    with pytest.raises(PictureError, match=r"thin\.png: images: expected shape .* sides of at least 8"):
+    with pytest.raises(PictureError, match=r"thin\.png: expected sides of at least 8 pixels, got 30 × 4"):
         paint_in_one_pass([tmp_path / "thin.png"], out, network)
+    with pytest.raises(OptionError, match="size: expected a side or an area, got both"):
+        paint_in_one_pass(contents[:1], out, network, size=20, pixels=400)
+    with pytest.raises(OptionError, match="out: expected a folder for several contents, got the name of a picture"):
+        paint_in_one_pass(contents, out, network)
     assert not out.exists()
+
+
+def test_one_picture_may_go_into_a_folder_that_is_there(network: Path, contents: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (painted,) = paint_in_one_pass(contents[0], tmp_path / "folder", network)
+    assert painted.path == str(tmp_path / "folder" / "a.jpg")
 
 
 def test_the_command(network: Path, contents: list[Path], tmp_path: Path) -> None:
@@ -98,7 +108,9 @@ def test_the_command(network: Path, contents: list[Path], tmp_path: Path) -> Non
     assert result.stdout == f"{tmp_path / 'out.png'}: 56 × 40 pixels\n"
     result = run("stylize", contents[0], "-o", tmp_path / "more.png", "--network", network, "--steps", 5)
     assert result.exit_code == 2
-    assert "Error: --steps: expected no such option where a network paints, got one; leave it out" in result.stderr
+    assert (
+        "Error: --steps: expected an option that serves with a --network, got this one; leave it out" in result.stderr
+    )
     result = run("stylize", contents[0], "-o", tmp_path / "more.png")
     assert result.exit_code == 2
     assert "expected a STYLE after CONTENT, got none; name one, or a --network" in result.stderr

@@ -287,7 +287,7 @@ def _paint_in_one_pass(contents: tuple[str, ...], out: str, network: str, given:
     for name in ctx.params:
         typed = ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if typed and name not in ONE_PASS:
-            raise OptionError("no such option where a network paints", "one", "leave it out", tensor=name)
+            raise OptionError("an option that serves with a `network`", "this one", "leave it out", tensor=name)
     from vggquant.style.feedforward import paint_in_one_pass
 
     kept = {name: given[name] for name in ("size", "pixels", "device", "force")}

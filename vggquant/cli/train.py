@@ -151,4 +151,4 @@ def train(style: str, out: str, quiet: bool, **given: Any) -> None:
         return
     echo_notes(report.notes, quiet=quiet)
     loss = ", ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
-    echo(f"{out}: {report.parameters:,} weights in {report.bytes:,} bytes; {loss}")
+    echo(f"{out}: {report.parameters:,} parameters in {report.bytes:,} bytes; {loss}")

@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vggquant.errors import OptionError, located
+from vggquant.errors import OptionError, PictureError
 from vggquant.files.disk import PathLike, check_output, make_folder, read_file, sha256
 from vggquant.files.sources import resolve
+from vggquant.models.johnson import SMALLEST
 from vggquant.models.painters import load_stylizer
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, read_picture, write_picture
 from vggquant.progress import Progress, ProgressCallback
@@ -43,7 +44,7 @@ class Painted:
 
 
 def paint_in_one_pass(
-    contents: Sequence[PathLike],
+    contents: PathLike | Sequence[PathLike],
     out: PathLike,
     network: PathLike,
     *,
@@ -59,7 +60,7 @@ def paint_in_one_pass(
     PNG, its text tells what made it.
 
     Args:
-        contents: Pictures to paint.
+        contents: A picture to paint, or several.
         out: Picture to write; its ending decides the type. For several contents a folder, made if missing, where each
             result has the name of its content.
         network: A packed file that `train` wrote, or the name of an embedded one, see `load_stylizer`.
@@ -72,6 +73,10 @@ def paint_in_one_pass(
     Raises:
         VggQuantError: A file is missing, not sound or in the way, or an option has no meaning.
     """
+    if isinstance(contents, str | bytes | os.PathLike):
+        contents = [contents]
+    if size is not None and pixels is not None:
+        raise OptionError("a side or an area", "both", "leave `size` or `pixels` out", tensor="size")
     file = resolve(network)
     outputs = _outputs(contents, out, [*contents, file], force=force)
     painter = load_stylizer(file, device=device)
@@ -82,8 +87,11 @@ def paint_in_one_pass(
     for done, (content, path) in enumerate(zip(contents, outputs, strict=True), start=1):
         picture = read_picture(content, longest=size, pixels=pixels)
         check_ending(path, max(picture.size))
-        with located(content):
-            result = _through(painter, picture, device)
+        if min(picture.size) < SMALLEST:
+            got = " × ".join(map(str, reversed(picture.size)))
+            cure = "choose a larger picture, or a larger `size`"
+            raise PictureError(f"sides of at least {SMALLEST} pixels", got, cure, path=content)
+        result = _through(painter, picture, device)
         settings = json.dumps({**made_with, "content": picture.sha256}, sort_keys=True)
         write_picture(path, Picture(result, picture.alpha, picture.icc, settings), force=force)
         painted.append(Painted(os.fspath(path), picture.size[1], picture.size[0], _notes(content, path, picture)))
@@ -97,10 +105,13 @@ def _outputs(contents: Sequence[PathLike], out: PathLike, sources: Sequence[Path
     """Where each result goes; whatever can be refused before is refused."""
     if not contents:
         raise OptionError("a picture or more", "none", "name one", tensor="contents")
-    if len(contents) == 1:
+    if len(contents) == 1 and not os.path.isdir(out):
         check_ending(out)
         check_output(out, force=force, sources=sources)
         return [os.fsdecode(out)]
+    if Path(os.fsdecode(out)).suffix.lower() in WRITABLE and not os.path.isdir(out):
+        cure = "name a folder, or leave out all contents but one; a network needs no style"
+        raise OptionError("a folder for several contents", "the name of a picture", cure, tensor="out")
     names = [Path(os.fsdecode(content)) for content in contents]
     # what cannot be written becomes a PNG
     files = [name.name if name.suffix.lower() in WRITABLE else f"{name.stem}.png" for name in names]

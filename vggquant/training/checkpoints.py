@@ -65,7 +65,9 @@ def read_checkpoint(path: PathLike, task: Task) -> Mapping[str, Any]:
             whole = torch.load(io.BytesIO(data.tobytes()), map_location="cpu", weights_only=True)
         except Exception:  # whatever a file can bring about
             raise SourceError("a checkpoint of a training", "another file", cure) from None
-        if not isinstance(whole, dict) or whole.get("mark") != _MARK:
+        parts = {"options": dict, "state": dict}
+        marked = isinstance(whole, dict) and whole.get("mark") == _MARK
+        if not marked or not all(isinstance(whole.get(name), kind) for name, kind in parts.items()):
             raise SourceError("a checkpoint of a training", "another file", cure)
         asked = dataclasses.asdict(task)
         asked, held = ({**asked.pop("options"), **asked}, {**whole.pop("options"), **whole})

@@ -6,6 +6,7 @@ as there are. What is done with crops is left to others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 
 from vggquant.errors import PictureError, VggQuantError
 from vggquant.files.disk import PathLike, sha256
+from vggquant.models.johnson import SMALLEST
 from vggquant.pictures.files import read_picture
 from vggquant.pictures.folders import pictures_in
 from vggquant.pictures.generated import generated_pictures
@@ -52,8 +54,8 @@ class Photographs:
         """What they are, in words."""
         if self._made:
             return f"{len(self._made)} generated pictures"
-        names = "\n".join(path.name for path in self._paths)
-        return f"{len(self._paths)} photographs (SHA-256 of their names: {sha256(names.encode())})"
+        names = "\n".join(f"{path.name} {path.stat().st_size}" for path in self._paths)
+        return f"{len(self._paths)} photographs (SHA-256 of their names and sizes: {sha256(os.fsencode(names))})"
 
     @property
     def notes(self) -> list[str]:
@@ -81,7 +83,11 @@ class Photographs:
         raise PictureError("photographs to train on", got, "name others", path=self._folder)
 
     def _decoded(self, index: int) -> Tensor:
-        pixels = read_picture(self._paths[index], most=MOST_PIXELS).pixels[0]
+        picture = read_picture(self._paths[index], most=MOST_PIXELS)
+        if min(picture.size) < SMALLEST:
+            expected = f"sides of at least {SMALLEST} pixels"
+            raise PictureError(expected, min(picture.size), "leave it out", path=self._paths[index])
+        pixels = picture.pixels[0]
         return (255 * pixels).round().byte()
 
 

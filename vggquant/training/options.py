@@ -30,7 +30,7 @@ class TrainingOptions:
         style_pixels: Area of the style picture. Strokes appear as large as they are in it.
         content_weight: Factor of the content loss, ‖F − F*‖² / ‖F*‖² at relu4_2.
         style_weight: Factor of the style loss, the mean of ‖G − G*‖² / ‖G*‖² over relu1_1 … relu5_1.
-        color_weight: Factor of the difference of the colours' means and covariances.
+        color_weight: Factor of the difference of the colours' means and deviations.
         tv_weight: Factor of the total variation.
         learning_rate: Of Adam, at its highest.
         precision: In which the VGG computes: ``float32``, ``bf16`` (``bfloat16`` too), or ``auto``, which is bf16 on

@@ -8,14 +8,14 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
 from torch.utils.data import DataLoader
 
-from vggquant.errors import OptionError, StorageError, located
+from vggquant.errors import OptionError, StorageError, VggQuantError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output, read_file, sha256
 from vggquant.files.sources import resolve
@@ -37,8 +37,6 @@ from vggquant.training.options import EVERY, TrainingOptions
 from vggquant.training.packing import palettized, unquantized
 from vggquant.training.processes import Processes, together
 from vggquant.training.trainer import Trainer
-
-NEWEST = 0.02  # share of the newest step in the terms that are shown
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -106,7 +104,7 @@ def train(
     options = options or TrainingOptions()
     check_options(options, every)
     files = _Files(out, checkpoint, resume, preview, force)
-    files.check(style)
+    files.check(style, images, start)
     picture = read_picture(style, pixels=options.style_pixels)
     photographs = Photographs(images)
     beginning, begun = _start(start, options)
@@ -115,13 +113,12 @@ def train(
         task = Task(options, str(picture.sha256), photographs.description, begun)
         trainer = Trainer(options, _loss(style, picture, options, processes), processes, beginning)
         palettized(unquantized(trainer.painter, ""), bits, max_size)  # which refuses them now, and not in hours
-        if resume is not None:
-            trainer.go_on(read_checkpoint(resume, task))
+        files.go_on(trainer, task)
         run = _Run(trainer, task, files, photographs, processes)
         run.train(every, progress)
         weights = palettized(unquantized(trainer.painter.cpu(), _made(task, style)), bits, max_size)
         size = files.write(weights) if processes.first else 0
-    return TrainReport(size, options.shape.parameters, run.smoothed, (*run.notes, *photographs.notes))
+    return TrainReport(size, options.shape.parameters, trainer.terms, (*run.notes, *photographs.notes))
 
 
 def _start(start: PathLike | None, options: TrainingOptions) -> tuple[Johnson | None, str | None]:
@@ -168,9 +165,16 @@ class _Files:
     def checkpoint(self) -> PathLike:
         return f"{os.fspath(self.out)}{ENDING}" if self.named_checkpoint is None else self.named_checkpoint
 
-    def check(self, style: PathLike) -> None:
+    def check(self, style: PathLike, images: PathLike | None, start: PathLike | None) -> None:
         """Refuse, before anything is computed, what could not be written in the end."""
-        sources = [style] if self.resume is None else [style, self.resume]
+        written = [os.path.realpath(path) for path in (self.out, self.checkpoint, self.preview) if path is not None]
+        if len(set(written)) < len(written):
+            expected = "three different files for `out`, `checkpoint` and `preview`"
+            raise OptionError(expected, "one of them twice", "choose another name", tensor="out")
+        if None not in (images, self.preview) and os.path.dirname(written[-1]) == os.path.realpath(images or ""):
+            cure = "choose another folder, or it becomes one of the photographs"
+            raise OptionError("a place outside of `images`", "that folder", cure, tensor="preview")
+        sources = [style, *(resolve(path) for path in (self.resume, start) if path is not None)]
         check_output(self.out, force=self.force, sources=sources)
         if self.preview is not None:
             check_ending(self.preview)
@@ -181,6 +185,12 @@ class _Files:
             expected, cure = "a new file", "go on from it with `resume`, or pass `force=True`"
             raise StorageError(expected, "a checkpoint of before", cure, path=self.checkpoint)
         check_output(self.checkpoint, force=there, sources=[style])
+
+    def go_on(self, trainer: Trainer, task: Task) -> None:
+        """Take a trainer to where the checkpoint is, if there is one to go on from."""
+        if self.resume is not None:
+            with located(self.resume):
+                trainer.go_on(read_checkpoint(self.resume, task))
 
     def write(self, weights: Weights) -> int:
         """Write the packed file, and remove the checkpoint, if nobody asked for it; gives the file's size."""
@@ -206,7 +216,6 @@ class _Run:
     ) -> None:
         self.trainer, self.task, self.files, self.processes = trainer, task, files, processes
         self.photographs = photographs
-        self.smoothed: dict[str, float] = {}
         self.notes: list[str] = []
         self._reached: dict[str, object] | None = None  # the state after the last whole step
 
@@ -220,14 +229,14 @@ class _Run:
         started = time.monotonic()
         try:
             for photographs in DataLoader(crops, options.batch // self.processes.count):
-                self._note(self.trainer.step(photographs))
+                self.trainer.step(photographs)
                 self._reached = copy.deepcopy(self.trainer.state())
                 if self.processes.first:
                     done = self.trainer.done
                     if progress is not None:
                         elapsed = time.monotonic() - started
                         left = elapsed / (done - first) * (options.steps - done)
-                        progress(Progress("train", done, options.steps, elapsed, values=self.smoothed, left=left))
+                        progress(Progress("train", done, options.steps, elapsed, values=self.trainer.terms, left=left))
                     if done % every == 0 or done == options.steps:
                         self._save()
         except KeyboardInterrupt:
@@ -238,20 +247,21 @@ class _Run:
             reached = f"step {self._reached['done']} of {options.steps}"
             raise TrainingInterrupted(f"Interrupted after {reached}; {held}") from None
 
-    def _note(self, terms: Mapping[str, float]) -> None:
-        """Follow the terms of the loss, which differ from crop to crop."""
-        share = max(1 / self.trainer.done, NEWEST)
-        before = self.smoothed or terms
-        self.smoothed = {name: (1 - share) * before[name] + share * term for name, term in terms.items()}
-
     def _save(self) -> None:
-        """Write a checkpoint and a preview; a training is not given up for want of room for these."""
+        """Write a checkpoint and a preview; a training is not given up because one of them cannot be written."""
+        self._try(lambda: write_checkpoint(self.files.checkpoint, self.task, self.trainer.state()))
+        if self.files.preview is not None:
+            self._try(self._preview, self.files.preview)
+
+    def _preview(self, path: PathLike) -> None:
+        photograph = self.photographs[0][None].float() / 255
+        with torch.no_grad():
+            painting = self.trainer.painter(photograph.to(self.trainer.device)).cpu()
+        write_picture(path, Picture(painting), force=True)
+
+    def _try(self, write: Callable[..., object], *arguments: PathLike) -> None:
         try:
-            write_checkpoint(self.files.checkpoint, self.task, self.trainer.state())
-            if self.files.preview is not None:
-                photograph = self.photographs[0][None].float() / 255
-                with torch.no_grad():
-                    painting = self.trainer.painter(photograph.to(self.trainer.device)).cpu()
-                write_picture(self.files.preview, Picture(painting), force=True)
-        except StorageError as error:
-            self.notes.append(f"not written after step {self.trainer.done}: {error}")
+            write(*arguments)
+        except VggQuantError as error:
+            if not any(note.endswith(str(error)) for note in self.notes):  # each cause once
+                self.notes.append(f"not written after step {self.trainer.done}: {error}")
