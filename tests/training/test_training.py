@@ -31,7 +31,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A style, and a folder of photographs of which one is broken."""
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "photos").mkdir()
-    made = generated_pictures(5, 64, 72, 3)
+    made = generated_pictures(3, 64, 72, 3)
     Image.fromarray(made[0]).save(folder / "style.png")
     for index, picture in enumerate(made[1:]):
         Image.fromarray(picture).save(folder / "photos" / f"{index}.png")
@@ -59,7 +59,7 @@ def test_a_painter_learns_and_is_packed(pictures: Path, tmp_path: Path) -> None:
     assert found.changes is not None
     assert found.changes.startswith("trained by vggquant")
     assert "style.png" in found.changes
-    assert "on 5 photographs" in found.changes
+    assert "on 3 photographs" in found.changes
     assert not (tmp_path / "painter.safetensors.checkpoint").exists()
     preview = read_picture(tmp_path / "preview.png").pixels
     painted = load_stylizer(out)(read_picture(pictures / "photos" / "0.png").pixels)
