@@ -84,7 +84,8 @@ def test_the_embedded_network_and_files_beside_it(
     assert completions(*words, "[") == [("file", "[")]
 
 
-def test_networks_that_paint() -> None:
+def test_networks_that_paint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert plain("stylize", "a", "--network", "s") == ["starry", "scream"]
     assert plain("train", "a", "--start", "m") == ["mosaic"]
 

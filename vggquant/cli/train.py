@@ -20,12 +20,12 @@ DEFAULTS = TrainingOptions()
 @click.command(
     short_help="Train a network that paints in one style.",
     epilog=examples(
+        ("A network of 16 kB, with a preview on the way:", "train STYLE.jpg -o OUT --images PHOTOS --preview OUT.png"),
+        ("Go on after Ctrl-C:", "train STYLE.jpg -o OUT --images PHOTOS --resume OUT.checkpoint"),
         (
-            "A network of 17 kB, with a preview on the way:",
-            "train STYLE.jpg -o mine.safetensors --images PHOTOS --preview mine.png",
+            "From a network that can paint already, in less time:",
+            "train STYLE.jpg -o OUT --images PHOTOS --start starry --steps 800",
         ),
-        ("Go on after Ctrl-C:", "train STYLE.jpg -o mine.safetensors --resume mine.safetensors.checkpoint"),
-        ("Then paint:", "stylize CONTENT.jpg -o OUT.png --network mine.safetensors"),
     ),
 )
 @click.argument("style", type=FILE)
