@@ -94,6 +94,13 @@ def test_what_cannot_be_painted_is_refused(network: Path, contents: list[Path], 
     assert not out.exists()
 
 
+def test_what_was_painted_before_a_refusal_is_said(network: Path, contents: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    with pytest.raises(PictureError, match=r"c\.png: .*; of 2 the first 1 are painted"):
+        paint_in_one_pass([contents[0], tmp_path / "c.png"], tmp_path / "folder", network)
+    assert (tmp_path / "folder" / "a.jpg").exists()
+
+
 def test_one_picture_may_go_into_a_folder_that_is_there(network: Path, contents: list[Path], tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (painted,) = paint_in_one_pass(contents[0], tmp_path / "folder", network)

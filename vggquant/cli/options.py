@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -28,6 +28,19 @@ else:  # only the newest click has a generic type at run time
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 force_option = click.option("--force", is_flag=True, help="Replace an existing output.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Show neither progress nor notes.")
+
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def number_option(name: str, default: float, meaning: str) -> Decorator:
+    """An option that is a number; whether it has a meaning is found out by whoever uses it."""
+    return click.option(name, type=float, metavar="NUMBER", default=default, show_default=True, help=meaning)
+
+
+def count_option(name: str, default: int, meaning: str) -> Decorator:
+    """Likewise one that is a whole number."""
+    return click.option(name, type=int, metavar="N", default=default, show_default=True, help=meaning)
 
 
 def examples(*pairs: tuple[str, str]) -> str:

@@ -20,6 +20,7 @@ from vggquant.cli.options import (
     Word,
     examples,
     force_option,
+    number_option,
     quiet_option,
 )
 from vggquant.cli.output import echo, echo_notes
@@ -150,22 +151,8 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     multiple=True,
     help="Where style is compared, likewise.  [default: relu1_1 ... relu5_1]",
 )
-@click.option(
-    "--content-weight",
-    type=float,
-    metavar="NUMBER",
-    default=DEFAULTS.content_weight,
-    show_default=True,
-    help="How much the content counts against the styles.",
-)
-@click.option(
-    "--tv-weight",
-    type=float,
-    metavar="NUMBER",
-    default=DEFAULTS.tv_weight,
-    show_default=True,
-    help="How much smoothness counts (total variation).",
-)
+@number_option("--content-weight", DEFAULTS.content_weight, "How much the content counts against the styles.")
+@number_option("--tv-weight", DEFAULTS.tv_weight, "How much smoothness counts (total variation).")
 @click.option(
     "--optimizer",
     type=Word(OPTIMIZERS),

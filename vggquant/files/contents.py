@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from vggquant.files.disk import Bytes, Readable, RegularFile, open_regular, read_file
+from vggquant.files.disk import HEAD_BYTES, Bytes, PathLike, Readable, RegularFile, open_regular, read_file
 from vggquant.threads import map_in_threads
 
 R = TypeVar("R")
@@ -98,3 +98,14 @@ def open_content(source: Readable) -> Iterator[Content]:
             yield _Stored(file)
     else:
         yield Content(read_file(source))
+
+
+def is_marked(path: PathLike, mark: str) -> bool:
+    """Whether a file can be read and has a mark near its beginning, so that it is not something else of that name."""
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return mark.encode() in file.read(HEAD_BYTES)
+    except OSError:
+        return False

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vggquant.errors import OptionError, PictureError
+from vggquant.errors import OptionError, PictureError, VggQuantError
 from vggquant.files.disk import PathLike, check_output, make_folder, read_file, sha256
 from vggquant.files.sources import resolve
 from vggquant.models.johnson import SMALLEST
@@ -84,20 +84,21 @@ def paint_in_one_pass(
     if len(contents) > 1:
         make_folder(out)
     started, painted = time.monotonic(), []
-    for done, (content, path) in enumerate(zip(contents, outputs, strict=True), start=1):
-        picture = read_picture(content, longest=size, pixels=pixels)
-        check_ending(path, max(picture.size))
-        if min(picture.size) < SMALLEST:
-            got = " × ".join(map(str, reversed(picture.size)))
-            cure = "choose a larger picture, or a larger `size`"
-            raise PictureError(f"sides of at least {SMALLEST} pixels", got, cure, path=content)
-        result = _through(painter, picture, device)
-        settings = json.dumps({**made_with, "content": picture.sha256}, sort_keys=True)
-        write_picture(path, Picture(result, picture.alpha, picture.icc, settings), force=force)
-        painted.append(Painted(os.fspath(path), picture.size[1], picture.size[0], _notes(content, path, picture)))
-        if progress is not None:
-            elapsed = time.monotonic() - started
-            progress(Progress("paint", done, len(contents), elapsed, os.path.basename(os.fspath(content))))
+    try:
+        for done, (content, path) in enumerate(zip(contents, outputs, strict=True), start=1):
+            picture = _read(content, size, pixels)
+            check_ending(path, max(picture.size))
+            result = _through(painter, picture, device)
+            settings = json.dumps({**made_with, "content": picture.sha256}, sort_keys=True)
+            write_picture(path, Picture(result, picture.alpha, picture.icc, settings), force=force)
+            painted.append(Painted(os.fspath(path), picture.size[1], picture.size[0], _notes(content, path, picture)))
+            if progress is not None:
+                elapsed = time.monotonic() - started
+                progress(Progress("paint", done, len(contents), elapsed, os.path.basename(os.fspath(content))))
+    except VggQuantError as error:
+        if painted:
+            error.cure = f"{error.cure}; of {len(contents)} the first {len(painted)} are painted"
+        raise
     return tuple(painted)
 
 
@@ -124,6 +125,16 @@ def _outputs(contents: Sequence[PathLike], out: PathLike, sources: Sequence[Path
         for path in outputs:
             check_output(path, force=force, sources=sources)
     return outputs
+
+
+def _read(content: PathLike, size: int | None, pixels: int | None) -> Picture:
+    """A content, if the painter can do with its size."""
+    picture = read_picture(content, longest=size, pixels=pixels)
+    if min(picture.size) < SMALLEST:
+        got = " × ".join(map(str, reversed(picture.size)))
+        cure = "choose a larger picture, or a larger `size`"
+        raise PictureError(f"sides of at least {SMALLEST} pixels", got, cure, path=content)
+    return picture
 
 
 def _through(painter: nn.Module, picture: Picture, device: str) -> torch.Tensor:

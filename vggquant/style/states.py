@@ -17,7 +17,8 @@ import numpy.typing as npt
 import torch
 
 from vggquant.errors import ContainerError, PictureError, StorageError, located
-from vggquant.files.disk import HEAD_BYTES, PathLike, read_file, write_file
+from vggquant.files.contents import is_marked
+from vggquant.files.disk import PathLike, read_file, write_file
 from vggquant.files.safetensors import is_count, join_file, parse_json, split_file
 from vggquant.style.descent import HISTORY
 from vggquant.style.task import Reached
@@ -52,7 +53,7 @@ def write_state(picture: PathLike, checksum: str, reached: Reached) -> None:
     about += f'"sha256": "{checksum}"}}'
     header, chunks = join_file(arrays, {_KEY: about})
     path = state_path(picture)
-    write_file(path, [header, *chunks], force=_is_state(path))
+    write_file(path, [header, *chunks], force=is_marked(path, _KEY))
 
 
 def read_state(picture: PathLike, checksum: str | None, pixels: int) -> Reached | None:
@@ -91,17 +92,6 @@ def read_state(picture: PathLike, checksum: str | None, pixels: int) -> Reached 
         if first is None or len(counts) < 2:
             raise PictureError("the state of a transfer", "another file", _CURE)
         return Reached(counts[0], counts[1], first, tensors)
-
-
-def _is_state(path: PathLike) -> bool:
-    """Whether a file is some picture's state, and not something else of that name."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return _KEY.encode() in file.read(HEAD_BYTES)
-    except OSError:
-        return False
 
 
 def remove_state(picture: PathLike) -> None:

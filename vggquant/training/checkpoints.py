@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from vggquant.errors import SourceError, located
-from vggquant.files.disk import HEAD_BYTES, PathLike, read_file, write_file
+from vggquant.files.contents import is_marked
+from vggquant.files.disk import PathLike, read_file, write_file
 from vggquant.training.options import TrainingOptions
 
 ENDING = ".checkpoint"
@@ -80,10 +80,4 @@ def read_checkpoint(path: PathLike, task: Task) -> Mapping[str, Any]:
 
 def is_checkpoint(path: PathLike) -> bool:
     """Whether a file is a checkpoint, and not something else of that name."""
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return _MARK.encode() in file.read(HEAD_BYTES)
-    except OSError:
-        return False
+    return is_marked(path, _MARK)

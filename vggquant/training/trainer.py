@@ -80,7 +80,7 @@ class Trainer:
             cure = "lower `learning_rate`; the last checkpoint is from before"
             raise OptionError("losses of finite value", got, cure, tensor="learning_rate")
         self._optimizer.zero_grad()
-        self.loss.total(terms).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(self.loss.total(terms))
         self._optimizer.step()
         self._schedule.step()
         self.done += 1
