@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from vggquant.cli import cli
@@ -24,6 +25,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs the signals, files and shells of POSIX")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits")
+
+
+def pytest_configure() -> None:
+    """One thread for each of several test processes: torch is many times slower where threads outnumber the cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
 
 
 def random_arrays(architecture: Architecture, seed: int = 0, upto: str | None = None) -> dict[str, Floats]:

@@ -222,8 +222,8 @@ def test_unpack_writes_what_pack_reads_back(source: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("out", "layout", "match"),
     [
-        ("x.h5", None, r"out: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .h5"),
-        ("x.bin", None, r"out: expected an ending .safetensors, .pth, .pt for a network of the family toy, got .bin"),
+        ("x.h5", None, r"\.safetensors, \.pth, \.pt, \.onnx for a network of the family toy, got \.h5"),
+        ("x.bin", None, r"\.safetensors, \.pth, \.pt, \.onnx for a network of the family toy, got \.bin"),
         ("x.pth", "torchvision", "layout vggquant for a network of the family toy, got torchvision"),
     ],
 )
