@@ -22,8 +22,11 @@ def field(data: bytes, width: int, per_byte: int, count: int, index: int) -> int
     return value
 
 
-def decode(stream: bytes, count: int, bits: int, codes_per_byte: int | None) -> list[int]:
-    """All codes of a stream; `codes_per_byte` is given for huffman alone."""
+def decode(stream: bytes, count: int, bits: int, codes_per_byte: Any = None, centre: int | None = None) -> list[int]:
+    """All codes of a stream; `codes_per_byte` is given for huffman alone, `centre` where that is nested."""
+    if centre is not None:
+        signed = [(rank + 1) // 2 * (-1 if rank % 2 else 1) for rank in ranks(stream, count, list(codes_per_byte))]
+        return [(centre + distance) % 256 for distance in signed]
     if codes_per_byte is not None:
         data = zlib.decompress(stream, -15)
         return [field(data, bits, codes_per_byte, count, index) for index in range(count)]
@@ -37,6 +40,20 @@ def decode(stream: bytes, count: int, bits: int, codes_per_byte: int | None) -> 
             codes[index] = codes[index] * 2**width + field(plane, width, 8 // width, count, index)
     assert start == len(stream)
     return codes
+
+
+def ranks(stream: bytes, count: int, levels: list[int]) -> list[int]:
+    """Ranks of nested huffman: those of the first level, to which the rest of those that go on is added."""
+    per_byte, *deeper = levels
+    inflater = zlib.decompressobj(-15)
+    data = inflater.decompress(stream)
+    found = [field(data, 8 // per_byte, per_byte, count, index) for index in range(count)]
+    if not deeper:
+        assert not inflater.unused_data
+        return found
+    most = 2 ** (8 // per_byte) - 1
+    rest = iter(ranks(inflater.unused_data, found.count(most), deeper))
+    return [rank + next(rest) if rank == most else rank for rank in found]
 
 
 def restore(data: bytes) -> dict[str, npt.NDArray[np.float32]]:
@@ -60,7 +77,9 @@ def restore_version_1(metadata: Any, tensors: dict[str, bytes]) -> dict[str, npt
     restored = {}
     for name, layer in metadata["layers"].items():
         count = int(np.prod(layer["shape"]))
-        codes = decode(tensors[f"{name}.weight.codes"], count, layer["bits"], layer.get("codes_per_byte"))
+        codes = decode(
+            tensors[f"{name}.weight.codes"], count, layer["bits"], layer.get("codes_per_byte"), layer.get("centre")
+        )
         codebook = np.frombuffer(tensors[f"{name}.weight.codebook"], "<f4")
         scale = tensors.get(f"{name}.weight.scale")
         weight = look_up(codes, codebook, layer["shape"], None if scale is None else np.frombuffer(scale, "<f4"))
@@ -98,7 +117,7 @@ def restore_version_2(metadata: Any, tensors: dict[str, bytes]) -> dict[str, npt
             continue
         bits = entry["bits"]
         size = entry.get("bytes", sum((count * width + 7) // 8 for width in PLANES[bits]))
-        codes = decode(take("codes", size), count, bits, entry.get("codes_per_byte"))
+        codes = decode(take("codes", size), count, bits, entry.get("codes_per_byte"), entry.get("centre"))
         scale = np.frombuffer(take("scales", 4 * shape[0]), "<f4") if entry.get("scaled") else None
         restored[name] = look_up(codes, codebooks[entry["codebook"]], shape, scale)
     assert not any(left.values())

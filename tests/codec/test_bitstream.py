@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ def test_codes_come_back_and_equal_the_slow_decoder(case: tuple[list[int], int],
     codes, bits = case
     encoded = encode_codes(np.array(codes, np.uint8), bits, coding)
     assert decode_codes(encoded).tolist() == codes
-    assert reference.decode(encoded.stream.tobytes(), len(codes), bits, encoded.codes_per_byte) == codes
+    assert reference.decode(encoded.stream.tobytes(), len(codes), bits, encoded.codes_per_byte, encoded.centre) == codes
 
 
 @given(WIDTHS, st.data())
@@ -48,7 +49,10 @@ def test_huffman_makes_skewed_codes_smaller_and_gives_them_back(bits: int, data:
     assert encoded.coding == "huffman"
     assert encoded.stream.size < encode_codes(codes, bits, "planes").stream.size
     assert np.array_equal(decode_codes(encoded), codes)
-    assert reference.decode(encoded.stream.tobytes(), count, bits, encoded.codes_per_byte) == codes.tolist()
+    assert (
+        reference.decode(encoded.stream.tobytes(), count, bits, encoded.codes_per_byte, encoded.centre)
+        == codes.tolist()
+    )
 
 
 GROUPINGS = [(bits, together) for bits in range(1, 9) for together in (1, 2, 4, 8) if together * bits <= 8]
@@ -65,11 +69,64 @@ def test_every_grouping_of_huffman_is_read(bits: int, together: int) -> None:
     assert decode_codes(encoded).tolist() == codes
 
 
-def test_low_entropy_puts_more_codes_to_a_byte() -> None:
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_rare_codes_let_the_common_ones_share_bytes(bits: int) -> None:
+    codes = (np.random.default_rng(0).random(100_000) < 0.02).astype(np.uint8)
+    codes[::10_000] = (1 << bits) - 1
+    assert encode_codes(codes, bits, "huffman").stream.size < 100_000 / 8 * 0.21  # the entropy is 0.14 bits
+
+
+@pytest.mark.parametrize("scale", [0.2, 0.5, 1, 2, 4, 10])
+def test_huffman_is_near_to_the_entropy_though_a_few_codes_are_far_away(scale: float) -> None:
     rng = np.random.default_rng(0)
-    for bits, most in ((1, 8), (2, 4), (4, 2)):
-        codes = (rng.random(100_000) < 0.02).astype(np.uint8)
-        assert encode_codes(codes, bits, "huffman").codes_per_byte == most
+    codes = np.clip(np.rint(rng.laplace(128, scale, 200_003)), 0, 255).astype(np.uint8)
+    codes[:4] = (0, 1, 254, 255)
+    shares = np.bincount(codes)[np.bincount(codes) > 0] / codes.size
+    encoded = encode_codes(codes, 8, "huffman")
+    assert np.array_equal(decode_codes(encoded), codes)
+    assert encoded.stream.size * 8 < 1.06 * codes.size * -(shares * np.log2(shares)).sum()
+    if scale < 4:
+        assert isinstance(encoded.codes_per_byte, tuple)
+        assert encoded.centre == 128
+
+
+def nested(
+    levels: list[list[int]], sharings: tuple[int, ...], count: int, centre: int = 0, bits: int = 8
+) -> EncodedCodes:
+    """Ranks as a file might hold them, sound or not."""
+    streams = []
+    for fields, m in zip(levels, sharings, strict=True):
+        size = math.ceil(len(fields) / m)
+        data = bytearray(size)
+        for index, value in enumerate(fields):
+            data[index % size] |= value << (index // size * 8 // m)
+        streams.append(deflated(bytes(data)))
+    return EncodedCodes(np.concatenate(streams), count, bits, "huffman", sharings, centre)
+
+
+def test_ranks_lie_around_the_centre() -> None:
+    encoded = nested([[0, 1, 2, 3, 3, 3], [0, 1, 15], [240]], (4, 2, 1), 6, 5)
+    with pytest.raises(ContainerError, match="ranks of at most 255, got 258"):
+        decode_codes(encoded)
+    encoded = nested([[0, 1, 2, 3, 3, 3], [0, 1, 15], [2]], (4, 2, 1), 6, 100)
+    assert decode_codes(encoded).tolist() == [100, 99, 101, 98, 102, 110]
+    assert reference.decode(encoded.stream.tobytes(), 6, 8, (4, 2, 1), 100) == [100, 99, 101, 98, 102, 110]
+
+
+def test_damaged_nested_streams_are_refused() -> None:
+    def refuse(encoded: EncodedCodes, match: str) -> None:
+        with pytest.raises(ContainerError, match=match):
+            decode_codes(encoded)
+
+    refuse(nested([[0, 1, 2], [0]], (4, 1), 3), "2 levels of codes, got 2, one of them empty|1 levels")
+    refuse(nested([[0, 3, 3], [0]], (4, 1), 3), "ends early")
+    refuse(nested([[0, 3, 3], [0, 1, 2]], (4, 1), 3), "runs on")
+    refuse(nested([[0, 3, 3]], (4,), 2), "padding")
+    refuse(nested([[0, 3, 3], [0, 9]], (4, 1), 3, bits=2), "codes below 4, got")
+    sound = nested([[0, 3, 3], [0, 1]], (4, 1), 3)
+    refuse(replace(sound, stream=np.append(sound.stream, np.uint8(0))), "2 deflate streams, got 1 bytes behind")
+    refuse(replace(sound, stream=sound.stream[:-1]), "ends early|deflate stream")
+    refuse(replace(sound, codes_per_byte=(4,)), "1 deflate streams, got")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.bitstream import CODES_PER_BYTE, MAX_BITS, MIN_BITS
+from vggquant.codec.bitstream import CODES_PER_BYTE, MAX_BITS, MIN_BITS, Coding, EncodedCodes
+from vggquant.codec.huffman import MAX_LEVELS, SHARINGS
 from vggquant.errors import DAMAGED, ContainerError
 from vggquant.files.safetensors import JsonObject, RawTensor, is_count
 from vggquant.files.weights import Weights
@@ -102,10 +103,31 @@ def require_bits(entry: Mapping[str, Any], within: str) -> None:
     require(entry, "bits", f"an integer from {MIN_BITS} to {MAX_BITS}", accepted, within)
 
 
-def require_codes_per_byte(entry: Mapping[str, Any], within: str) -> None:
-    """Refuse a number of codes in a byte that the width of an entry does not allow."""
-    per_byte, allowed = entry.get("codes_per_byte"), CODES_PER_BYTE[entry["bits"]]
-    require(entry, "codes_per_byte", f"one of {allowed}", is_count(per_byte) and per_byte in allowed, within)
+def require_huffman(entry: Mapping[str, Any], within: str) -> None:
+    """Refuse numbers of codes in a byte, or a centre, that a huffman stream cannot have."""
+    per_byte: Any = entry.get("codes_per_byte")
+    if "centre" in entry:
+        accepted = type(per_byte) is list and 1 <= len(per_byte) <= MAX_LEVELS
+        accepted = accepted and all(is_count(m) and m in SHARINGS for m in per_byte)
+        require(entry, "codes_per_byte", f"1 to {MAX_LEVELS} of {SHARINGS}", accepted, within)
+        below = 1 << entry["bits"]
+        require(entry, "centre", f"an integer below {below}", is_count(entry["centre"], below), within)
+    else:
+        allowed = CODES_PER_BYTE[entry["bits"]]
+        require(entry, "codes_per_byte", f"one of {allowed}", is_count(per_byte) and per_byte in allowed, within)
+
+
+def huffman_fields(codes: EncodedCodes) -> JsonObject:
+    """What an entry says of a huffman stream; the inverse of `encoded_codes`."""
+    m = codes.codes_per_byte
+    return {"codes_per_byte": list(m), "centre": codes.centre} if isinstance(m, tuple) else {"codes_per_byte": m}
+
+
+def encoded_codes(entry: Mapping[str, Any], stream: npt.NDArray[np.uint8], count: int, coding: Coding) -> EncodedCodes:
+    """Codes as their entry describes them, which is checked already."""
+    m = entry.get("codes_per_byte")
+    per_byte = tuple(m) if isinstance(m, list) else m
+    return EncodedCodes(stream, count, entry["bits"], coding, per_byte, entry.get("centre"))
 
 
 def require_credits(metadata: JsonObject) -> None:

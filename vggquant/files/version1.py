@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from vggquant.codec.bitstream import CODINGS, MAX_BITS, EncodedCodes, planes_size
+from vggquant.codec.bitstream import CODINGS, MAX_BITS, planes_size
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError, located
 from vggquant.files.fields import (
@@ -19,14 +19,16 @@ from vggquant.files.fields import (
     Parsed,
     Section,
     crc32,
+    encoded_codes,
+    huffman_fields,
     is_hex,
     is_one_of,
     is_text,
     require,
     require_bits,
-    require_codes_per_byte,
     require_credits,
     require_fields,
+    require_huffman,
     require_shape,
     take,
 )
@@ -69,8 +71,8 @@ def compose(weights: Weights) -> tuple[dict[str, Array], JsonObject]:
             "shape": list(tensor.shape),
             "sqnr_db": weights.sqnr_db.get(f"{name}.weight"),
         }
-        if tensor.codes.codes_per_byte is not None:
-            entries[name]["codes_per_byte"] = tensor.codes.codes_per_byte
+        if tensor.codes.coding == "huffman":
+            entries[name] |= huffman_fields(tensor.codes)
     provenance = weights.provenance
     return arrays, {
         "architecture": network.architecture.name,
@@ -162,7 +164,7 @@ def _parse_layer(
         require_shape(scale, (channels,), f"{name}.weight.scale")
     if len(codebook.shape) != 1 or not 1 <= codebook.shape[0] <= 1 << bits:
         raise ContainerError(f"1 to {1 << bits} centroids", codebook.shape, DAMAGED, tensor=f"{name}.weight.codebook")
-    encoded = EncodedCodes(codes.data, convolution.size, bits, coding, entry.get("codes_per_byte"))
+    encoded = encoded_codes(entry, codes.data, convolution.size, coding)
     tensor = PalettizedTensor(encoded, codebook.array(), convolution.shape, scale.array() if scale else None)
     return tensor, bias.array()
 
@@ -196,8 +198,8 @@ def _check_entry(convolution: Convolution, entry: Any) -> None:
     require_bits(entry, f"{convolution.name}.")
     check("coding", "planes or huffman", is_one_of(coding, CODINGS))
     if coding == "huffman":
-        fields = fields | {"codes_per_byte"}
-        require_codes_per_byte(entry, f"{convolution.name}.")
+        fields = fields | {"codes_per_byte"} | (entry.keys() & {"centre"})
+        require_huffman(entry, f"{convolution.name}.")
     require_fields(entry, fields, VERSION, None)
     check("crc32", HEX32, is_hex(crc, 8))
     shape = list(convolution.shape)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.bitstream import MAX_BITS, Coding, EncodedCodes, planes_size
+from vggquant.codec.bitstream import MAX_BITS, planes_size
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import DAMAGED, ContainerError
 from vggquant.files.fields import (
@@ -22,13 +22,15 @@ from vggquant.files.fields import (
     Parsed,
     Section,
     crc32,
+    encoded_codes,
+    huffman_fields,
     is_hex,
     is_text,
     require,
     require_bits,
-    require_codes_per_byte,
     require_credits,
     require_fields,
+    require_huffman,
     require_shape,
     take,
 )
@@ -131,8 +133,8 @@ def parse(metadata: JsonObject, tensors: Mapping[str, RawTensor], data_start: in
 def _entry(tensor: PalettizedTensor, codebook: int, sqnr_db: float | None) -> JsonObject:
     """What the metadata say of a palettized tensor; what is usual is left out."""
     entry: JsonObject = {"bits": tensor.codes.bits, "codebook": codebook}
-    if tensor.codes.codes_per_byte is not None:
-        entry |= {"bytes": tensor.codes.stream.size, "codes_per_byte": tensor.codes.codes_per_byte}
+    if tensor.codes.coding == "huffman":
+        entry |= {"bytes": tensor.codes.stream.size, **huffman_fields(tensor.codes)}
     if tensor.scale is not None:
         entry["scaled"] = True
     if sqnr_db is not None:
@@ -161,7 +163,7 @@ def _check_entry(spec: TensorSpec, entry: Any, codebooks: Sequence[int]) -> None
     if type(entry) is not dict:
         raise ContainerError("an entry", type(entry).__name__, DAMAGED, tensor=spec.name)
     huffman = "codes_per_byte" in entry
-    fields = {"bits", "codebook"} | ({"bytes", "codes_per_byte"} if huffman else set())
+    fields = {"bits", "codebook"} | ({"bytes", "codes_per_byte"} | (entry.keys() & {"centre"}) if huffman else set())
     require_fields(entry, fields | (entry.keys() & {"scaled", "sqnr_db"}), VERSION, spec.name)
     bits = entry["bits"]
     require_bits(entry, f"{spec.name}.")
@@ -177,9 +179,11 @@ def _check_entry(spec: TensorSpec, entry: Any, codebooks: Sequence[int]) -> None
         sqnr = entry["sqnr_db"]
         check("sqnr_db", "a number", type(sqnr) is float and math.isfinite(sqnr))
     if huffman:
-        require_codes_per_byte(entry, f"{spec.name}.")
+        require_huffman(entry, f"{spec.name}.")
         # what a stream can expand to is bounded by its own length
-        least = math.ceil(math.ceil(spec.size / entry["codes_per_byte"]) / _SYMBOLS_PER_BYTE)
+        per_byte = entry["codes_per_byte"]
+        first = per_byte[0] if isinstance(per_byte, list) else per_byte
+        least = math.ceil(math.ceil(spec.size / first) / _SYMBOLS_PER_BYTE)
         below = planes_size(spec.size, bits)  # huffman is written only where it is smaller
         size = entry["bytes"]
         check("bytes", f"an integer from {least}, below {below}", is_count(size, below) and size >= least)
@@ -238,9 +242,7 @@ def _cut_palettized(
     palettized = {}
     for spec, stream in zip(coded, streams, strict=True):
         entry = entries[spec.name]
-        per_byte = entry.get("codes_per_byte")
-        coding: Coding = "planes" if per_byte is None else "huffman"
-        codes = EncodedCodes(stream, spec.size, entry["bits"], coding, per_byte)
+        codes = encoded_codes(entry, stream, spec.size, "huffman" if "codes_per_byte" in entry else "planes")
         palettized[spec.name] = PalettizedTensor(codes, codebooks[entry["codebook"]], spec.shape, scales.get(spec))
     return palettized
 
