@@ -19,7 +19,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
     "isolation": (("messages",), ("child", "parent")),
     "networks": (("network",), ("johnson", "vgg"), ("families",)),
-    "codec": (("kmeans", "joining"), ("huffman",), ("bitstream",), ("palette",)),
+    "codec": (("kmeans", "joining"), ("huffman", "entropy"), ("bitstream",), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
         ("contents",),

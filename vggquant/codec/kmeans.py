@@ -36,7 +36,7 @@ _RADIX = 8  # how many parts each gap between settled boundaries is divided into
 
 
 @dataclass(frozen=True, eq=False)
-class _Line:
+class Line:
     """Sorted distinct values with running sums, from which the cost of any cluster is computed in constant time.
 
     Replacing the values i … j−1 by their mean rather than by zero lowers the squared error by
@@ -55,9 +55,18 @@ class _Line:
     moment: Doubles
     centre: float
 
-    def at(self, candidates: Indices) -> _Line:
+    @classmethod
+    def of(cls, distinct: Floats, counts: Indices) -> Line:
+        """The line of values in ascending order, and how often each occurs."""
+        x = distinct.astype(np.float64)
+        mass = np.concatenate(([0.0], np.cumsum(counts, dtype=np.float64)))
+        centre = float(x[np.searchsorted(mass, mass[-1] / 2) - 1])
+        x -= centre
+        return cls(x, mass, np.concatenate(([0.0], np.cumsum(x * counts))), centre)
+
+    def at(self, candidates: Indices) -> Line:
         """The same line, with these places as the only possible boundaries."""
-        return _Line(self.values, self.mass[candidates], self.moment[candidates], self.centre)
+        return Line(self.values, self.mass[candidates], self.moment[candidates], self.centre)
 
     def gains(self, bounds: Indices) -> Doubles:
         """How much each of the clusters between these boundaries lowers the squared error."""
@@ -92,19 +101,15 @@ def fit_codebook(values: Floats, k: int) -> Floats:
         import kmeans1d
 
         return np.unique(np.asarray(kmeans1d.cluster(values.ravel(), k).centroids, np.float32))
-    x = distinct.astype(np.float64)
-    mass = np.concatenate(([0.0], np.cumsum(counts, dtype=np.float64)))
-    centre = float(x[np.searchsorted(mass, mass[-1] / 2) - 1])
-    x -= centre
-    line = _Line(x, mass, np.concatenate(([0.0], np.cumsum(x * counts))), centre)
+    line = Line.of(distinct, counts)
     bounds = _choose(line, k) if distinct.size <= MAX_EXACT else _approach(line, k)
-    centroids = np.diff(line.moment[bounds]) / np.diff(line.mass[bounds]) + centre
+    centroids = np.diff(line.moment[bounds]) / np.diff(line.mass[bounds]) + line.centre
     # clipped, because rounding can carry a centroid out of its own cluster
     inside: Floats = np.clip(centroids.astype(np.float32), distinct[bounds[:-1]], distinct[bounds[1:] - 1])
     return inside
 
 
-def _approach(line: _Line, k: int) -> Indices:
+def _approach(line: Line, k: int) -> Indices:
     """Choose boundaries among many values: first from candidates, then within windows."""
     candidates = _candidates(line, k)
     bounds = _settle(line, candidates[_choose(line.at(candidates), k)])
@@ -115,7 +120,7 @@ def _approach(line: _Line, k: int) -> Indices:
     return bounds
 
 
-def _candidates(line: _Line, k: int) -> Indices:
+def _candidates(line: Line, k: int) -> Indices:
     """Pick the boundaries to choose from at first.
 
     Most are spaced by the cube root of the values' density, as the boundaries of many clusters are. In the tails,
@@ -133,7 +138,7 @@ def _candidates(line: _Line, k: int) -> Indices:
     return chosen
 
 
-def _settle(line: _Line, bounds: Indices) -> Indices:
+def _settle(line: Line, bounds: Indices) -> Indices:
     """Move each boundary halfway between the means of its two clusters until none moves (Lloyd's algorithm)."""
     for _ in range(LLOYD_STEPS):
         means = np.diff(line.moment[bounds]) / np.diff(line.mass[bounds])
@@ -145,7 +150,7 @@ def _settle(line: _Line, bounds: Indices) -> Indices:
     return bounds
 
 
-def _choose(line: _Line, k: int) -> Indices:
+def _choose(line: Line, k: int) -> Indices:
     """Find the boundaries of the best k clusters among all places of a line, by dynamic programming."""
     m = line.mass.size - 1
     gain = np.full(m + 1, -np.inf)
@@ -159,7 +164,7 @@ def _choose(line: _Line, k: int) -> Indices:
     return np.array([0, *reversed(bounds)])
 
 
-def _add_cluster(line: _Line, gain: Doubles, clusters: int) -> tuple[Doubles, npt.NDArray[np.int32]]:
+def _add_cluster(line: Line, gain: Doubles, clusters: int) -> tuple[Doubles, npt.NDArray[np.int32]]:
     """Find the best gains of one cluster more, given those of `clusters` clusters over the first j values.
 
     The best last boundary never moves left as j grows. Once it is settled for a few evenly spaced j, it is therefore
@@ -204,7 +209,7 @@ def _add_cluster(line: _Line, gain: Doubles, clusters: int) -> tuple[Doubles, np
         upper = np.concatenate(([clusters], np.maximum.accumulate(inner), [m]))
 
 
-def _move(line: _Line, bounds: Indices, width: float) -> Indices:
+def _move(line: Line, bounds: Indices, width: float) -> Indices:
     """Find the best boundaries within windows around the present ones, by dynamic programming.
 
     Args:
