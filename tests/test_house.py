@@ -38,8 +38,10 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("load", "painters", "onnx_files"),
     ),
     "packing": (
-        ("budget", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
-        ("quantizing", "unpacker", "calibration"),
+        ("budget", "rates", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
+        ("quantizing", "unpacker"),
+        ("rated",),
+        ("calibration",),
         ("packer",),
     ),
     "style": (

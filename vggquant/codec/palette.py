@@ -1,6 +1,6 @@
 """Weights to codes and codebook, and back: `palettize` and `dequantize`.
 
-Finding centroids is left to `kmeans`, laying codes down as bytes to `bitstream`.
+Finding centroids is left to `kmeans` and `entropy`, laying codes down as bytes to `bitstream`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from vggquant.codec.bitstream import Coding, EncodedCodes, decode_codes, encode_codes
+from vggquant.codec.bitstream import MIN_BITS, Coding, EncodedCodes, decode_codes, encode_codes
+from vggquant.codec.entropy import constrain
 from vggquant.codec.kmeans import fit_codebook
 from vggquant.errors import DAMAGED, ContainerError
 
@@ -81,6 +82,26 @@ def palettize_together(weights: Sequence[Floats], bits: int, coding: Coding = "p
         PalettizedTensor(encode_codes(each, bits, coding), codebook, weight.shape)
         for each, weight in zip(codes, weights, strict=True)
     ]
+
+
+def palettize_at(weight: Floats, step: float) -> PalettizedTensor:
+    """Give each weight the code that is best where a code costs what its rarity does; these are coded as `huffman`.
+
+    Args:
+        weight: float32, finite, any shape.
+        step: Of the grid that its codebook is found from: the larger, the fewer bits and the more noise.
+    """
+    values = weight.reshape(-1) + np.float32(0)  # −0.0 + 0.0 is 0.0
+    (found,) = constrain(values, [step])
+    return coded_by_rarity(found.codes(values), found.codebook, weight.shape)
+
+
+def coded_by_rarity(
+    codes: npt.NDArray[np.uint8], codebook: Floats, shape: tuple[int, ...], scale: Floats | None = None
+) -> PalettizedTensor:
+    """A tensor of the width that its codebook needs, coded as `huffman`."""
+    bits = max(MIN_BITS, (codebook.size - 1).bit_length())
+    return PalettizedTensor(encode_codes(codes, bits, "huffman"), codebook, shape, scale)
 
 
 def recoded(tensor: PalettizedTensor, coding: Coding, *, trim: bool) -> PalettizedTensor:

@@ -204,25 +204,27 @@ def _assemble(weights: Weights, candidates: Candidates, widths: Mapping[str, int
         weights.network,
         {name: candidate.tensor for name, candidate in chosen.items()},
         {name: array for name, array in weights.plain.items() if name not in chosen},
-        replace(weights.provenance, changes=changes_of(weights, lossy)),
+        replace(weights.provenance, changes=changes_of(weights, f"{of_widths(lossy)} (k-means)" if lossy else None)),
         {name: candidate.sqnr_db for name, candidate in chosen.items() if candidate.sqnr_db is not None},
     )
 
 
-def changes_of(weights: Weights, lossy: Sequence[int], calibrated_on: str | None = None) -> str:
+def of_widths(lossy: Sequence[int]) -> str:
+    """What was done to weights of these widths."""
+    widths = f"{min(lossy)}" if min(lossy) == max(lossy) else f"{min(lossy)} to {max(lossy)}"
+    return f"palettized to {widths} bits"
+
+
+def changes_of(weights: Weights, lost: str | None) -> str:
     """What was changed until now, for licences that ask for it.
 
     Args:
         weights: Before.
-        lossy: The widths that cost something.
-        calibrated_on: Which pictures, if weights and biases were calibrated.
+        lost: What was done to them that cost something, if anything was.
     """
     before, is_vgg = weights.provenance.changes, as_vgg(weights.network) is not None
-    if lossy:
-        widths = f"{min(lossy)}" if min(lossy) == max(lossy) else f"{min(lossy)} to {max(lossy)}"
-        what = "convolution weights" if is_vgg else "weights"
-        how = "k-means" if calibrated_on is None else f"calibrated, biases too, on {calibrated_on}"
-        now = f"{what} palettized to {widths} bits ({how}) by vggquant"
+    if lost is not None:
+        now = f"{'convolution weights' if is_vgg else 'weights'} {lost} by vggquant"
     elif before is not None:
         return before
     else:

@@ -6,6 +6,7 @@ weights, which are its scale times entries of one codebook of L centroids, C the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vggquant.codec.kmeans import fit_codebook
 
+_ROOM, _EVEN, _WIDER = 1.5, 100, 1.25  # of grids: to what is there, centroids on each side, and where these are too few
 BLOCK = 128  # columns worked on before what follows is brought up to date, as in GPTQ
 _SILENT = 1e-6  # of the mean scale: what channels of zeros get
 _STRETCHES = (1.0, 1.2, 1.4, 1.7, 2.0, 2.4)  # of a codebook, which are tried
@@ -97,6 +99,19 @@ def choose_codebook(weight: Tensor, hessian: Tensor, feedback: Feedback, levels:
     tried = descend(refit_scale(tried, hessian, cross), hessian, cross)
     lost = quadratic(tried, hessian, cross).reshape(len(stretches), -1).sum(1)
     return codebook * stretches[lost.argmin()], scale
+
+
+def grid(weight: Tensor, step: float) -> Tensor:
+    """A codebook of even steps around zero for weights, and room for those that take up the errors of others.
+
+    Where it would have more than `MAX_CENTROIDS`, those outside lie ever further apart.
+    """
+    reach = _ROOM * float(weight.abs().max()) / step + 1
+    places = list(range(min(math.ceil(reach), _EVEN) + 1))
+    while places[-1] < reach:
+        places.append(math.ceil(places[-1] * _WIDER))
+    positive = torch.tensor(places[1:]).to(weight) * step
+    return torch.cat([-positive.flip(0), positive.new_zeros(1), positive])
 
 
 def round_weights(weight: Tensor, scale: Tensor, codebook: Tensor, feedback: Feedback) -> Rounded:
