@@ -230,6 +230,11 @@ def plain_weight(tensor: PalettizedTensor) -> np.ndarray[Any, Any]:
     """Decode a weight as docs/format.md says, bit by bit, without the code that is timed."""
     encoded = tensor.codes
     m = encoded.codes_per_byte
+    if isinstance(m, tuple):
+        assert encoded.centre is not None
+        ranks = plain_ranks(encoded.stream.tobytes(), encoded.count, m)
+        signed = np.where(ranks % 2, -1, 1) * ((ranks + 1) // 2)
+        return tensor.codebook[(encoded.centre + signed) % 256].reshape(tensor.shape)
     if m is None:
         widths, stream = (
             {3: (2, 1), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}.get(encoded.bits, (encoded.bits,)),
@@ -241,11 +246,27 @@ def plain_weight(tensor: PalettizedTensor) -> np.ndarray[Any, Any]:
     for width in widths:
         per_byte = 8 // width if m is None else m
         size = -(-encoded.count // per_byte)
-        bits = np.unpackbits(stream[:size, None], axis=1, bitorder="little")[:, : per_byte * width]
-        fields = np.packbits(bits.reshape(size, per_byte, width), axis=2, bitorder="little")[..., 0]
-        codes = (codes << width) | fields.T.reshape(-1)[: encoded.count]
+        codes = (codes << width) | plain_fields(stream[:size], encoded.count, width, per_byte)
         stream = stream[size:]
     return tensor.codebook[codes].reshape(tensor.shape)
+
+
+def plain_ranks(stream: bytes, count: int, levels: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Decode nested huffman: the ranks of the first level, to which the rest of those that go on is added."""
+    inflater = zlib.decompressobj(-15)
+    data = np.frombuffer(inflater.decompress(stream), np.uint8)
+    ranks = plain_fields(data, count, 8 // levels[0], levels[0]).astype(np.int64)
+    if levels[1:]:
+        further = ranks == (1 << 8 // levels[0]) - 1
+        ranks[further] += plain_ranks(inflater.unused_data, int(further.sum()), levels[1:])
+    return ranks
+
+
+def plain_fields(data: np.ndarray[Any, Any], count: int, width: int, per_byte: int) -> np.ndarray[Any, Any]:
+    """Read fields bit by bit."""
+    bits = np.unpackbits(data[:, None], axis=1, bitorder="little")[:, : per_byte * width]
+    fields = np.packbits(bits.reshape(data.size, per_byte, width), axis=2, bitorder="little")[..., 0]
+    return fields.T.reshape(-1)[:count]
 
 
 def onto_a_gpu(files: Files) -> dict[str, Summary]:

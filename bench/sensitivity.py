@@ -23,8 +23,9 @@ from vggquant.models.features import gram_matrix, relative_error
 from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
-from vggquant.packing.calibration import Activations, solve
+from vggquant.packing.calibration import Activations
 from vggquant.packing.calibration_pictures import calibration_pictures
+from vggquant.packing.goals import solve
 from vggquant.pictures.generated import generated_pictures
 
 PICTURES, SIDE = 12, 224

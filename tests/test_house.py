@@ -41,6 +41,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("budget", "rates", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
         ("quantizing", "unpacker"),
         ("rated",),
+        ("goals",),
         ("calibration",),
         ("packer",),
     ),

@@ -22,8 +22,9 @@ from vggquant.files.container import read
 from vggquant.files.sources import read_source
 from vggquant.models.features import relative_error
 from vggquant.networks.vgg import ARCHITECTURES, Preprocessing
-from vggquant.packing import calibration, calibration_pictures
+from vggquant.packing import calibration, calibration_pictures, goals
 from vggquant.packing.calibration import calibrate, calibrated_widths
+from vggquant.packing.goals import ToWidths
 from vggquant.packing.inspection import info, verify
 from vggquant.packing.moments import Problem
 from vggquant.packing.rounding import Rounded
@@ -139,8 +140,8 @@ def test_layers_that_lose_nothing_keep_their_own_codebook(few: None, tmp_path: P
 
 def test_nothing_gets_worse_than_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = read_source("vgg19", upto="relu1_1").weights
-    monkeypatch.setattr(calibration, "solve", lambda problem, levels: (_zeros(problem), problem.reference_bias))
-    found = calibrate(weights, {"conv1_1": 4}, pictures(0, count=2)).weights
+    monkeypatch.setattr(goals, "solve", lambda problem, levels: (_zeros(problem), problem.reference_bias))
+    found = calibrate(weights, ToWidths({"conv1_1": 4}), pictures(0, count=2)).weights
     assert found.palettized["conv1_1.weight"].scale is None
     assert np.array_equal(found.plain["conv1_1.bias"], weights.plain["conv1_1.bias"])
 
@@ -153,8 +154,8 @@ def _zeros(problem: Problem) -> Rounded:
 def test_progress_and_what_would_have_helped() -> None:
     weights = read_source("vgg19", upto="relu2_1").weights
     seen: list[Progress] = []
-    widths = {"conv1_1": 8, "conv1_2": 8, "conv2_1": 2}
-    found = calibrate(weights, widths, pictures(0, count=1, side=48), progress=seen.append)
+    goal = ToWidths({"conv1_1": 8, "conv1_2": 8, "conv2_1": 2})
+    found = calibrate(weights, goal, pictures(0, count=1, side=48), progress=seen.append)
     assert [(report.done, report.total) for report in seen] == [(1, 3), (2, 3), (3, 3)]
     assert re.fullmatch(r"conv2_1, 2 bits, error 0\.\d{3} → 0\.\d{3}", seen[-1].detail)
     assert seen[1].left is not None

@@ -21,6 +21,7 @@ from vggquant.wording import megabytes
         ("Every weight of 8 bits, a fourth of the size:", "pack vgg16-397923af.pth vgg16.safetensors"),
         ("A width for each layer, chosen so that the file fits:", "pack vgg19 small.safetensors --max-size 6MB"),
         ("Widths of your own:", "pack vgg19 mine.safetensors --bits 'conv1_1=8,conv5_*=3,*=4'"),
+        ("The smallest file that paints as the source does:", "pack vgg19 tiny.safetensors --rate 1.9 --calibrate"),
         ("Three bits that paint as the source does, in minutes:", "pack vgg19 3bit.safetensors --bits 3 --calibrate"),
         ("Only what style transfer looks at:", "pack vgg19 short.safetensors --upto relu5_1"),
         ("Weights that do not say how their inputs were prepared:", "pack my.pth my.safetensors --preprocessing torch"),
@@ -29,13 +30,16 @@ from vggquant.wording import megabytes
 @click.argument("source", type=SOURCE)
 @click.argument("out", type=FILE)
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or per layer: 'conv1_1=8,*=4'.  [default: 8]")
-@click.option("--max-size", metavar="SIZE", help="Instead of --bits: choose widths so that the file fits, e.g. 6MB.")
+@click.option(
+    "--rate", type=float, metavar="BITS", help="Instead: bits a weight on average, coded by rarity, e.g. 1.9."
+)
+@click.option("--max-size", metavar="SIZE", help="Instead: choose widths, or with huffman a rate, to fit, e.g. 6MB.")
 @click.option(
     "--coding",
     type=Word(CODINGS),
     default="planes",
     show_default=True,
-    help="planes loads fastest, huffman is smaller.",
+    help="planes loads fastest, huffman is smaller, and what --rate takes.",
 )
 @click.option("--calibrate", is_flag=True, help="Choose codes by what they do to features; takes minutes.")
 @click.option("--images", type=FOLDER, help="Up to 64 photographs to calibrate on.  [default: generated ones]")

@@ -24,6 +24,7 @@ from vggquant.codec.kmeans import Doubles, Floats, Indices, Line
 
 MAX_CENTROIDS = 256  # what a code can point to
 _SLOPE = math.log(2) / 6  # λ in squares of the step: a bit less quadruples the error of a grid, which is step² / 12
+_MOST_CELLS = 1024  # to begin with: many more than there can be centroids would only be merged again
 _ROUNDS = 50  # far more than are needed from so near the end
 
 
@@ -48,28 +49,30 @@ class Constrained:
         return np.searchsorted(self.thresholds, values, side="left").astype(np.uint8)
 
 
-def constrain(values: Floats, steps: Sequence[float]) -> list[Constrained]:
+def constrain(values: Floats, steps: Sequence[float], *, settle: bool = True) -> list[Constrained]:
     """Find a codebook for each step of a grid: the larger the step, the fewer bits and the more noise.
 
     Args:
         values: float32, finite, any shape, not empty.
         steps: Positive.
+        settle: Whether to go on from the grid, or only to put its centroids into the midst of their values.
 
     Returns:
-        In the same order. Where the grid is finer than the values, so few as to fit a codebook, nothing is lost.
+        In the same order. Where a grid tells all values apart, and they fit a codebook, nothing is lost.
     """
     distinct, counts = np.unique(values, return_counts=True)
     line = Line.of(distinct, counts)
     squares = np.concatenate(([0.0], np.cumsum(counts * line.values**2)))
-    return [_constrain(distinct.astype(np.float64), line, squares, step) for step in steps]
+    return [_constrain(distinct.astype(np.float64), line, squares, step, _ROUNDS if settle else 0) for step in steps]
 
 
-def _constrain(distinct: Doubles, line: Line, squares: Doubles, step: float) -> Constrained:
-    cells = np.rint(distinct / step)
-    bounds: Indices = np.concatenate(([0], np.flatnonzero(np.diff(cells)) + 1, [cells.size]))
+def _constrain(distinct: Doubles, line: Line, squares: Doubles, step: float, rounds: int) -> Constrained:
+    grid = step
+    while (bounds := _cells(distinct, grid)).size - 1 > _MOST_CELLS:
+        grid *= 2
     while bounds.size - 1 > MAX_CENTROIDS:
         bounds = _merged(line, bounds)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds if bounds.size - 1 < distinct.size else 0):
         moved = _moved(line, bounds, step)
         if np.array_equal(moved, bounds):
             break
@@ -84,6 +87,11 @@ def _constrain(distinct: Doubles, line: Line, squares: Doubles, step: float) -> 
     bits = float((mass * -np.log2(mass / line.mass[-1])).sum())
     thresholds = (distinct[inner - 1] + distinct[inner]) / 2
     return Constrained(codebook.astype(np.float32), thresholds, max(noise, 0.0), bits)
+
+
+def _cells(distinct: Doubles, step: float) -> Indices:
+    """Boundaries between values that round to one place of a grid and those that round to the next."""
+    return np.concatenate(([0], np.flatnonzero(np.diff(np.rint(distinct / step))) + 1, [distinct.size]))
 
 
 def _moved(line: Line, bounds: Indices, step: float) -> Indices:

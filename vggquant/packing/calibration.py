@@ -2,7 +2,7 @@
 
 From front to back, each convolution is given the inputs that the packed network produces and learns to answer as the
 reference does; so it makes up for the errors of those before it. `moments` states the problem of one convolution and
-`rounding` solves it; where the pictures come from is left to `calibration_pictures`.
+`goals` solves it for a width or a rate; where the pictures come from is left to `calibration_pictures`.
 """
 
 from __future__ import annotations
@@ -17,37 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
-from vggquant.codec.bitstream import MAX_BITS, Coding, encode_codes
-from vggquant.codec.palette import (
-    PalettizedTensor,
-    dequantize,
-    energies,
-    palettize,
-    recoded,
-    sqnr_from_energies,
-)
+from vggquant.codec.bitstream import MAX_BITS
+from vggquant.codec.palette import PalettizedTensor, dequantize, energies, sqnr_from_energies
 from vggquant.errors import located
 from vggquant.files.weights import Floats, Weights
 from vggquant.models.preprocessing import Preparation
 from vggquant.networks.vgg import Convolution, Preprocessing, require_vgg
+from vggquant.packing.goals import Goal
 from vggquant.packing.moments import Problem, sample
-from vggquant.packing.rounding import (
-    Feedback,
-    Rounded,
-    choose_codebook,
-    descend,
-    quadratic,
-    refit_codebook,
-    refit_scale,
-    round_weights,
-)
 from vggquant.packing.widths import Bits, parse_bits
 from vggquant.progress import Progress, ProgressCallback
 
 SMALL_LAYERS = ("conv1_1", "conv1_2")  # with 0.2 % of all weights; every error of theirs goes through all others
 POSITIONS, LEAST_POSITIONS = 6, 20_000  # sampled for a convolution: so many times its inputs K, or as many as this
 FEW = 2  # times K; with fewer positions, weights fit these pictures rather than what pictures have in common
-ROUNDS = 2  # of targets and codes
 SEED = 0  # of the positions
 TELLING = 0.02  # share of the work that must be done before the time left is estimated
 
@@ -65,12 +48,12 @@ class Calibrated:
 
     Args:
         weights: Palettized, with biases of their own.
-        lossy: The widths that cost something.
+        done: What was done to weights that have lost something; ``None`` if none has.
         notes: Sentences on what would have helped.
     """
 
     weights: Weights
-    lossy: tuple[int, ...]
+    done: str | None
     notes: tuple[str, ...]
 
 
@@ -93,18 +76,16 @@ class _Layer:
 
 def calibrate(
     weights: Weights,
-    widths: Mapping[str, int],
+    goal: Goal,
     pictures: Sequence[Tensor],
-    coding: Coding = "planes",
     progress: ProgressCallback | None = None,
 ) -> Calibrated:
     """Palettize the weights of a VGG so that its features are preserved, rather than the weights themselves.
 
     Args:
         weights: Of a VGG.
-        widths: Bits by layer.
+        goal: What its layers are palettized to.
         pictures: One or more, each (1, 3, H, W), RGB in [0, 1], large enough for the network.
-        coding: ``planes`` or ``huffman``.
         progress: Called after each layer, with its error before and after, unless it has none.
 
     Raises:
@@ -117,16 +98,12 @@ def calibrate(
     started = time.monotonic()
     palettized, plain, ratios, lossy = {}, {}, {}, []
     for done, convolution in enumerate(network.convolutions, start=1):
-        name, bits = convolution.name, widths[convolution.name]
+        name = convolution.name
         # copies, because torch takes no arrays that cannot be written to
         weight, bias = (np.array(weights.array(f"{name}.{part}")) for part in ("weight", "bias"))
         kept = weights.palettized.get(f"{name}.weight")
         with located(tensor=name), torch.no_grad():
-            if kept is not None and kept.codes.bits == bits:
-                plainly = recoded(kept, coding, trim=True)
-            else:
-                plainly = palettize(weight, bits, coding)
-            layer = _calibrated(name, weight, bias, plainly, coding, activations)
+            layer = _calibrated(name, weight, bias, kept, goal, activations)
             following = network.convolutions[done:]
             if following:
                 activations.pass_on((weight, bias), (layer.weight, layer.bias), following[0].block > convolution.block)
@@ -134,16 +111,16 @@ def calibrate(
         signal, noise = energies(weight, layer.weight)
         if noise:
             ratios[f"{name}.weight"] = round(sqnr_from_energies(signal, noise), 2)
-            lossy.append(bits)
+            lossy.append(layer.tensor)
         elif f"{name}.weight" in weights.sqnr_db:  # what was lost before is all that there is to tell
             ratios[f"{name}.weight"] = weights.sqnr_db[f"{name}.weight"]
         if progress is not None:
             elapsed, share = time.monotonic() - started, sum(work[:done]) / sum(work)
             left = elapsed * (1 - share) / share if share > TELLING else None
-            detail = f"{name}, {bits} bits{layer.detail}"
+            detail = f"{name}, {layer.tensor.codes.bits} bits{layer.detail}"
             progress(Progress("calibrate", done, len(work), elapsed, detail, left=left, even=False))
     found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
-    return Calibrated(found, tuple(lossy), activations.notes())
+    return Calibrated(found, goal.done(lossy) if lossy else None, activations.notes())
 
 
 def _work(convolution: Convolution, pictures: Sequence[Tensor]) -> float:
@@ -155,54 +132,26 @@ def _work(convolution: Convolution, pictures: Sequence[Tensor]) -> float:
 
 
 def _calibrated(
-    name: str,
-    weight: Floats,
-    bias: Floats,
-    plainly: PalettizedTensor,
-    coding: Coding,
-    activations: Activations,
+    name: str, weight: Floats, bias: Floats, kept: PalettizedTensor | None, goal: Goal, activations: Activations
 ) -> _Layer:
-    """Palettize one convolution by calibration, unless it does as well palettized plainly."""
-    plain = _Layer(plainly, dequantize(plainly), bias)
-    if np.array_equal(plain.weight, weight) and activations.exact:
-        return plain
-    reference = torch.from_numpy(weight).flatten(1).to(activations.device)
-    problem = activations.problem(name, reference, torch.from_numpy(bias).to(reference))
-    before = problem.error(torch.from_numpy(plain.weight).flatten(1).to(reference), problem.reference_bias)
-    # no more levels than the plain codebook has, whose size a file made to a size is reckoned with
-    rounded, found_bias = solve(problem, plainly.codebook.size)
-    after = problem.error(rounded.weight, found_bias)
-    if not after < before:
-        return replace(plain, detail=f", error {before:.3f}, palettized plainly")
-    tensor = _encoded(rounded, weight.shape, plainly.codes.bits, coding)
-    detail = f", error {before:.3f} → {after:.3f}"
-    return _Layer(tensor, dequantize(tensor), found_bias.cpu().numpy(), detail)
-
-
-def solve(problem: Problem, levels: int) -> tuple[Rounded, Tensor]:
-    """Weights of a few levels, and a bias, with which a convolution answers nearly as the reference does."""
-    hessian, feedback = problem.hessian, Feedback(problem.hessian)
-    cross, mean = problem.moments(problem.targets(problem.reference, problem.reference_bias))
-    best = problem.solve(cross)
-    codebook, scale = choose_codebook(best, hessian, feedback, levels)
-    rounded = round_weights(best, scale, codebook, feedback)
-    for round_ in range(ROUNDS):
-        if round_:
-            cross, mean = problem.moments(problem.targets(rounded.weight, problem.bias(rounded.weight, mean)))
-            best = problem.solve(cross)
-        rounded = refit_scale(refit_codebook(rounded, hessian, cross), hessian, cross)
-        anew = round_weights(best, rounded.scale, rounded.codebook, feedback)
-        rounded = min(rounded, anew, key=lambda one: float(quadratic(one, hessian, cross).sum()))
-        rounded = refit_scale(descend(rounded, hessian, cross), hessian, cross)
-    return rounded, problem.bias(rounded.weight, mean)
-
-
-def _encoded(rounded: Rounded, shape: tuple[int, ...], bits: int, coding: Coding) -> PalettizedTensor:
-    """As the file holds it: centroids ascending, each one used."""
-    values = rounded.codebook[rounded.codes].cpu().numpy() + np.float32(0)  # −0.0 + 0.0 is 0.0
-    codebook, codes = np.unique(values, return_inverse=True)
-    encoded = encode_codes(codes.reshape(-1).astype(np.uint8), bits, coding)
-    return PalettizedTensor(encoded, codebook, shape, rounded.scale.cpu().numpy())
+    """Palettize one convolution to a goal by calibration, unless it does as well palettized plainly."""
+    problem: Problem | None = None
+    while True:
+        plainly = goal.plainly(name, weight, kept)
+        layer = _Layer(plainly, dequantize(plainly), bias)
+        if not np.array_equal(layer.weight, weight) or not activations.exact:
+            reference = torch.from_numpy(weight).flatten(1).to(activations.device)
+            problem = problem or activations.problem(name, reference, torch.from_numpy(bias).to(reference))
+            before = problem.error(torch.from_numpy(layer.weight).flatten(1).to(reference), problem.reference_bias)
+            tensor, found_bias = goal.solve(problem, plainly)
+            found = dequantize(tensor)
+            after = problem.error(torch.from_numpy(found).flatten(1).to(reference), found_bias)
+            if after < before:
+                layer = _Layer(tensor, found, found_bias.cpu().numpy(), f", error {before:.3f} → {after:.3f}")
+            else:
+                layer = replace(layer, detail=f", error {before:.3f}, palettized plainly")
+        if goal.settle(name, layer.tensor):
+            return layer
 
 
 class Activations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from vggquant.codec.bitstream import Coding, require_coding
+from vggquant.codec.bitstream import MAX_BITS, Coding, require_coding
 from vggquant.errors import ContainerError, OptionError, SourceError, located
 from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
@@ -18,6 +18,7 @@ from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
 from vggquant.packing.budget import parse_size
 from vggquant.packing.inspection import FileInfo, describe_file
 from vggquant.packing.quantizing import Quantizer, changes_of
+from vggquant.packing.rated import Budget, palettize_to_budget
 from vggquant.packing.widths import DEFAULT_BITS, Bits, parse_bits
 from vggquant.progress import ProgressCallback
 
@@ -56,6 +57,7 @@ def pack(
     out: PathLike,
     *,
     bits: Bits | None = None,
+    rate: float | None = None,
     max_size: int | str | None = None,
     coding: Coding = "planes",
     calibrate: bool = False,
@@ -77,8 +79,10 @@ def pack(
             in memory: a module, or a state dict of torch tensors or NumPy arrays.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
-        max_size: Instead of `bits`, the largest size of the file, in bytes or as ``"6MB"``, see `budget`.
-        coding: ``planes``, which loads fastest, or ``huffman``, which is smaller.
+        rate: Instead of `bits`, how many bits a weight takes on average, once coded by rarity, see `rates`.
+        max_size: Instead of both, the largest size of the file, in bytes or as ``"6MB"``: in `planes` it decides the
+            widths, see `budget`, and in `huffman` the rate.
+        coding: ``planes``, which loads fastest, or ``huffman``, which is smaller. With a rate it is always `huffman`.
         calibrate: Choose codes by what they do to the features of a VGG, which takes minutes, see `calibrated_widths`.
         images: A folder of photographs to calibrate on, of which at most 64 are used; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
@@ -97,7 +101,7 @@ def pack(
     Example:
         >>> report = pack("vgg19", "vgg19-4bit.safetensors", bits=4)  # doctest: +SKIP
     """
-    _check_options(bits, max_size, coding, jobs, attribution)
+    budget = _check_options(bits, rate, max_size, coding, jobs, attribution)
     _check_calibration(calibrate, images)
     _check_name(out)
     check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
@@ -107,21 +111,39 @@ def pack(
     # a source is not to blame for a width or a size that is refused
     with located(name := name_of_source(source), kind=ContainerError), located(name, kind=SourceError):
         weights = _credited(reading.weights, attribution)
-        weights, notes = _quantize(weights, bits, max_size, calibrate, images, Quantizer(coding, jobs, progress))
+        if calibrate:
+            weights, notes = _calibrate(weights, bits, budget, images, Quantizer(coding, jobs, progress))
+        else:
+            weights, notes = _quantize(weights, bits, budget, Quantizer(coding, jobs, progress)), ()
     found = describe_file(weights, write(out, weights, force=force))
     return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
 
 def _check_options(
-    bits: Bits | None, max_size: int | str | None, coding: Coding, jobs: int | None, attribution: str | None
-) -> None:
-    if bits is not None and max_size is not None:
-        raise OptionError("widths or a size", "both", "leave out `bits` or `max_size`", tensor="max_size")
+    bits: Bits | None,
+    rate: float | None,
+    max_size: int | str | None,
+    coding: Coding,
+    jobs: int | None,
+    attribution: str | None,
+) -> Budget | None:
+    """Refuse options that have no meaning; the budget that they set, if they do."""
+    given = [name for name, value in (("bits", bits), ("rate", rate), ("max_size", max_size)) if value is not None]
+    if len(given) > 1:
+        cure = f"leave out {' or '.join(f'`{name}`' for name in given)}"
+        raise OptionError("widths, a rate or a size", f"{len(given)} of them", cure, tensor=given[-1])
+    if rate is not None and not 0 < rate <= MAX_BITS:
+        raise OptionError(
+            f"more than 0 and at most {MAX_BITS} bits a weight", rate, "choose a rate such as 1.9", tensor="rate"
+        )
     require_coding(coding)
     if jobs is not None and jobs < 1:
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")
     if attribution is not None and not is_credit(attribution):
         raise OptionError(_CREDIT, attribution or "nothing", "shorten or correct it", tensor="attribution")
+    if max_size is not None:
+        return Budget(size=parse_size(max_size))
+    return None if rate is None else Budget(rate=rate)
 
 
 def _check_calibration(calibrate: bool, images: PathLike | None) -> None:
@@ -155,42 +177,41 @@ def _credited(weights: Weights, attribution: str | None) -> Weights:
     return replace(weights, provenance=provenance)
 
 
-def _quantize(
-    weights: Weights,
-    bits: Bits | None,
-    max_size: int | str | None,
-    calibrate: bool,
-    images: PathLike | None,
-    quantizer: Quantizer,
-) -> tuple[Weights, tuple[str, ...]]:
-    """The weights palettized, and what there is to say of it."""
-    if calibrate:
-        return _calibrate(weights, bits, max_size, images, quantizer)
-    if max_size is not None:
-        return quantizer.to_size(weights, parse_size(max_size)), ()
-    layers = tuple(spec.layer for spec in weight_specs(weights.network))
-    return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers)), ()
+def _quantize(weights: Weights, bits: Bits | None, budget: Budget | None, quantizer: Quantizer) -> Weights:
+    """The weights palettized so that they themselves change least."""
+    if budget is None:
+        layers = tuple(spec.layer for spec in weight_specs(weights.network))
+        return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers))
+    if budget.size is not None and quantizer.coding == "planes":
+        return quantizer.to_size(weights, budget.size)
+    return palettize_to_budget(weights, budget, quantizer.jobs, quantizer.progress)
 
 
 def _calibrate(
-    weights: Weights, bits: Bits | None, max_size: int | str | None, images: PathLike | None, quantizer: Quantizer
+    weights: Weights, bits: Bits | None, budget: Budget | None, images: PathLike | None, quantizer: Quantizer
 ) -> tuple[Weights, tuple[str, ...]]:
-    """Weights palettized by what they do to pictures, and what there is to say of it."""
+    """The weights palettized by what they do to pictures, and what there is to say of it."""
     from vggquant.packing.calibration import calibrate, calibrated_widths
     from vggquant.packing.calibration_pictures import calibration_pictures
+    from vggquant.packing.goals import Goal, ToBudget, ToWidths
 
     network = require_vgg(weights.network, "leave out `calibrate`")
-    if max_size is not None:
-        widths = quantizer.widths_to_calibrate(weights, parse_size(max_size))
+    goal: Goal
+    if budget is not None and (budget.size is None or quantizer.coding == "huffman"):
+        goal = ToBudget(weights, budget)
+    elif budget is not None and budget.size is not None:
+        goal = ToWidths(quantizer.widths_to_calibrate(weights, budget.size), quantizer.coding)
     elif bits is not None:
-        widths = calibrated_widths(bits, tuple(spec.layer for spec in weight_specs(network)))
+        layers = tuple(spec.layer for spec in weight_specs(network))
+        goal = ToWidths(calibrated_widths(bits, layers), quantizer.coding)
     else:
-        raise OptionError("widths or a size to calibrate for", "none", "name `bits` or `max_size`", tensor="calibrate")
+        cure = "name `bits`, `rate` or `max_size`"
+        raise OptionError("widths, a rate or a size to calibrate for", "none", cure, tensor="calibrate")
     smallest, _ = network.architecture.smallest_side([network.last])
     pictures = calibration_pictures(images, smallest)
-    found = calibrate(weights, widths, pictures.pictures, quantizer.coding, quantizer.progress)
-    changes = changes_of(weights, found.lossy, pictures.description)
-    provenance = replace(weights.provenance, changes=changes)
+    found = calibrate(weights, goal, pictures.pictures, quantizer.progress)
+    done = None if found.done is None else f"{found.done} (calibrated, biases too, on {pictures.description})"
+    provenance = replace(weights.provenance, changes=changes_of(weights, done))
     return replace(found.weights, provenance=provenance), (*pictures.notes, *found.notes)
 
 

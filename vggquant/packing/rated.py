@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from vggquant.codec.palette import PalettizedTensor, dequantize, energies, palettize_at, sqnr_from_energies
@@ -20,7 +21,6 @@ from vggquant.threads import map_in_threads
 
 T = TypeVar("T")
 
-MAX_RATE = 8.0  # bits a weight, which a code has at most
 _TRIES = 10  # of sizes to aim at; two or three are enough, unless the budget is out of reach
 _NEAR = 0.995  # of the budget, from where on nothing more is tried
 _SHY = 0.998  # of what would meet the budget if sizes grew in proportion
@@ -45,21 +45,20 @@ class Budget:
         assert self.size is not None
         return self.size
 
-    def share_left(self, weights: Weights) -> float:
-        """How many times what weights take goes into the budget: at least 1 if they keep to it."""
-        if self.rate is not None:
-            streams = [tensor.codes for tensor in weights.palettized.values()]
-            return self.rate * sum(codes.count for codes in streams) / sum(8 * codes.stream.size for codes in streams)
-        assert self.size is not None
-        return self.size / file_size(weights)
+    def left(self, weights: Weights) -> float:
+        """Bytes that weights, coded, leave of the budget; negative if they exceed it."""
+        streams = sum(tensor.codes.stream.size for tensor in weights.palettized.values())
+        return self.bytes_of(weights) - (streams if self.size is None else file_size(weights))
 
     def refused(self, smallest: Weights) -> OptionError:
         """The error that not even the coarsest codes keep to the budget."""
         if self.rate is not None:
-            least = self.rate / self.share_left(smallest)
+            least = rate_of(smallest.palettized.values())
             return OptionError(f"a rate of at least {least:.3f} bits a weight", self.rate, "raise it", tensor="rate")
         least = file_size(smallest)
-        return OptionError(f"at least {least} bytes, the size of the coarsest codes", self.size, "raise it", tensor="max_size")
+        return OptionError(
+            f"at least {least} bytes, the size of the coarsest codes", self.size, "raise it", tensor="max_size"
+        )
 
 
 def palettize_to_budget(
@@ -85,19 +84,32 @@ def palettize_to_budget(
         before, steps = steps, choose_steps(curves, aim)
         if steps == before and best is not None:  # nothing finer is left
             break
-        found = rated(weights, each("coding", lambda name: palettize_at(weights.array(name), steps[name])))
-        left = budget.share_left(found)
-        if left >= 1 and (best is None or left < best[0]):
+        found = rated(weights, each("coding", partial(_palettized, weights, steps)))
+        left = budget.left(found)
+        if left >= 0 and (best is None or left < best[0]):
             best = (left, found)
-        if 1 <= left <= 1 / _NEAR:
+        if 0 <= left <= (1 - _NEAR) * budget.bytes_of(weights):
             break
-        aim *= _SHY * left
+        aim *= _SHY * budget.bytes_of(weights) / (budget.bytes_of(weights) - left)
     if best is None:
         raise budget.refused(found)
     return best[1]
 
 
-def rated(weights: Weights, tensors: Mapping[str, PalettizedTensor], how: str = "entropy-constrained k-means") -> Weights:
+def _palettized(weights: Weights, steps: Mapping[str, float], name: str) -> PalettizedTensor:
+    return palettize_at(weights.array(name), steps[name])
+
+
+def rate_of(tensors: Iterable[PalettizedTensor]) -> float:
+    """Bits for each weight, once coded."""
+    bits, count = 0, 0
+    for tensor in tensors:
+        bits += 8 * tensor.codes.stream.size
+        count += tensor.codes.count
+    return bits / count
+
+
+def rated(weights: Weights, tensors: Mapping[str, PalettizedTensor]) -> Weights:
     """The weights with these in the place of their own, and what was lost."""
     ratios, lost = {}, False
     for name, tensor in tensors.items():
@@ -108,9 +120,7 @@ def rated(weights: Weights, tensors: Mapping[str, PalettizedTensor], how: str = 
         elif name in weights.sqnr_db:  # what was lost before is all that there is to tell
             ratios[name] = weights.sqnr_db[name]
     plain = {name: array for name, array in weights.plain.items() if name not in tensors}
-    streams = [tensor.codes for tensor in tensors.values()]
-    rate = sum(8 * codes.stream.size for codes in streams) / sum(codes.count for codes in streams)
-    done = f"palettized to {rate:.2f} bits, once coded ({how})"
+    done = f"palettized to {rate_of(tensors.values()):.2f} bits, once coded (entropy-constrained k-means)"
     changes = changes_of(weights, done if lost else None)
     return replace(
         weights,

@@ -20,8 +20,8 @@ from vggquant.files.weights import Floats
 Doubles = npt.NDArray[np.float64]
 
 # Visible loss for each unit of noise of a fine grid, of plain and of calibrated weights. `python -m bench.sensitivity
-# --fine` computes it from the measurements behind the tables of `budget`, at 4 to 6 bits, with these weights: content 1,
-# style 4 and features 0.05, with which content and style errors keep the proportion that other codecs have.
+# --fine` computes it from the measurements behind the tables of `budget`, at 4 to 6 bits, with these weights: content
+# 1, style 4 and features 0.05, with which content and style errors keep the proportion that other codecs have.
 FINE: Mapping[str, tuple[float, float]] = {
     "conv1_1": (3, 0.085),
     "conv1_2": (0.25, 0.00064),
@@ -41,7 +41,7 @@ FINE: Mapping[str, tuple[float, float]] = {
     "conv5_4": (0.0025, 0.00065),
 }
 
-_STEPS = 2.0 ** np.arange(-7, 4.01, 0.25)  # measured, in root mean squares of a weight
+_STEPS = 2.0 ** np.arange(-10, 4.01, 0.25)  # measured, in root mean squares of a weight
 _FINER = 8  # parts that each gap between them is divided into, by interpolation
 _LEAST = 1 / 8  # bits that huffman spends on a weight in any case: eight can share a byte, which takes a bit
 _HALVINGS = 60  # of an interval of slopes
@@ -75,10 +75,12 @@ class Curve:
         sensitivity = calibrated_loss if calibrated else 1.0 + plain_loss
         energy = float(np.square(weight, dtype=np.float64).sum()) or 1.0
         steps = _STEPS * (energy / weight.size) ** 0.5
-        found = constrain(weight, steps)
+        found = constrain(weight, steps, settle=not calibrated)  # rounding to a grid is what calibration does
         least = _LEAST * weight.size
         sizes = [math.hypot(one.bits, least) / 8 + one.codebook.nbytes for one in found]
         noise = np.array([one.noise for one in found]) / energy
+        if calibrated:  # to values that are none of the source's
+            noise = steps**2 / 12 * weight.size / energy
         finer = np.linspace(0, len(_STEPS) - 1, _FINER * (len(_STEPS) - 1) + 1)
         whole = np.arange(len(_STEPS))
         logs = np.interp(finer, whole, np.log(np.maximum(noise, np.finfo(np.float64).tiny)))
@@ -86,6 +88,15 @@ class Curve:
         loss = np.where(lossless, 0.0, np.exp(logs)) * sensitivity
         fine = np.exp(np.interp(finer, whole, np.log(steps)))
         return cls(fine, np.interp(finer, whole, sizes), loss)
+
+    def coarser(self, step: float, size: float) -> float:
+        """The finest step that is coarser than another and expected to take at most so many bytes, or the coarsest."""
+        fits = (self.steps > step) & (self.bytes <= size)
+        return float(self.steps[fits.argmax() if fits.any() else -1])
+
+    def bytes_at(self, step: float) -> float:
+        """The bytes expected at a step, as at the nearest one that was measured and is no finer."""
+        return float(self.bytes[min(int(np.searchsorted(self.steps, step)), self.steps.size - 1)])
 
 
 def choose_steps(curves: Mapping[str, Curve], budget: float) -> dict[str, float]:
