@@ -234,7 +234,8 @@ def plain_weight(tensor: PalettizedTensor) -> np.ndarray[Any, Any]:
         assert encoded.centre is not None
         ranks = plain_ranks(encoded.stream.tobytes(), encoded.count, m)
         signed = np.where(ranks % 2, -1, 1) * ((ranks + 1) // 2)
-        return tensor.codebook[(encoded.centre + signed) % 256].reshape(tensor.shape)
+        restored: np.ndarray[Any, Any] = tensor.codebook[(encoded.centre + signed) % 256].reshape(tensor.shape)
+        return restored
     if m is None:
         widths, stream = (
             {3: (2, 1), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}.get(encoded.bits, (encoded.bits,)),
@@ -266,7 +267,8 @@ def plain_fields(data: np.ndarray[Any, Any], count: int, width: int, per_byte: i
     """Read fields bit by bit."""
     bits = np.unpackbits(data[:, None], axis=1, bitorder="little")[:, : per_byte * width]
     fields = np.packbits(bits.reshape(data.size, per_byte, width), axis=2, bitorder="little")[..., 0]
-    return fields.T.reshape(-1)[:count]
+    flat: np.ndarray[Any, Any] = fields.T.reshape(-1)[:count]
+    return flat
 
 
 def onto_a_gpu(files: Files) -> dict[str, Summary]:

@@ -18,14 +18,14 @@ Floats = npt.NDArray[np.float32]
 
 def drawn(kind: str, size: int = 100_000) -> Floats:
     rng = np.random.default_rng(0)
-    values: Floats = {
-        "normal": lambda: rng.normal(0.3, 0.1, size),
-        "laplace": lambda: rng.laplace(0, 2e-3, size),
-        "heavy": lambda: rng.standard_t(3, size),
-        "few": lambda: rng.choice(rng.normal(0, 1, 200), size),
-        "far": lambda: np.append(rng.normal(0, 1, size - 1), 1e6),
-    }[kind]().astype(np.float32)
-    return values
+    values = {
+        "normal": rng.normal(0.3, 0.1, size),
+        "laplace": rng.laplace(0, 2e-3, size),
+        "heavy": rng.standard_t(3, size),
+        "few": rng.choice(rng.normal(0, 1, 200), size),
+        "far": np.append(rng.normal(0, 1, size - 1), 1e6),
+    }
+    return values[kind].astype(np.float32)
 
 
 def entropy(codes: npt.NDArray[np.uint8]) -> float:

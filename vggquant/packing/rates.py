@@ -87,7 +87,8 @@ class Curve:
         lossless = np.interp(finer, whole, noise > 0) == 0
         loss = np.where(lossless, 0.0, np.exp(logs)) * sensitivity
         fine = np.exp(np.interp(finer, whole, np.log(steps)))
-        return cls(fine, np.interp(finer, whole, sizes), loss)
+        # where nothing is lost, all take the same, and the finest is surest
+        return cls(fine, np.where(lossless, sizes[0], np.interp(finer, whole, sizes)), loss)
 
     def coarser(self, step: float, size: float) -> float:
         """The finest step that is coarser than another and expected to take at most so many bytes, or the coarsest."""
