@@ -83,7 +83,8 @@ class Curve:
             noise = steps**2 / 12 * weight.size / energy
         finer = np.linspace(0, len(_STEPS) - 1, _FINER * (len(_STEPS) - 1) + 1)
         whole = np.arange(len(_STEPS))
-        logs = np.interp(finer, whole, np.log(np.maximum(noise, np.finfo(np.float64).tiny)))
+        least_noise = noise[noise > 0].min(initial=1.0)
+        logs = np.interp(finer, whole, np.log(np.maximum(noise, least_noise)))
         lossless = np.interp(finer, whole, noise > 0) == 0
         loss = np.where(lossless, 0.0, np.exp(logs)) * sensitivity
         fine = np.exp(np.interp(finer, whole, np.log(steps)))
