@@ -8,7 +8,7 @@ import click
 
 from vggquant.cli.output import argument_as_typed, as_typed, echo
 from vggquant.errors import OptionError, VggQuantError
-from vggquant.files.sources import EMBEDDED, PAINTERS, embedded_path
+from vggquant.files.sources import WORDS, embedded_path
 
 REFUSED, USAGE, STOPPED = 1, 2, 130  # exit codes
 
@@ -19,7 +19,7 @@ def report(error: VggQuantError, command: click.Command) -> int:
         error.tensor = argument_as_typed(error.tensor, command) or error.tensor
     # not the whole line, which repeats names of files as they are
     error.expected, error.cure = as_typed(error.expected, command), as_typed(error.cure, command)
-    for name in (EMBEDDED, *PAINTERS):
+    for name in WORDS:
         if error.path == embedded_path(name):
             error.path = name
     echo(f"Error: {error}", err=True)

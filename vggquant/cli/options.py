@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 
 from vggquant.codec.bitstream import MAX_BITS, MIN_BITS
 from vggquant.errors import OptionError, printable, require_one_of
-from vggquant.files.sources import EMBEDDED, PAINTERS
+from vggquant.files.sources import PAINTERS, WORDS
 from vggquant.networks.vgg import LAYERS
 from vggquant.style.options import OTHER_SPELLINGS
 
@@ -79,7 +79,7 @@ class PathName(ParamType):
 
 FILE = PathName()
 FOLDER = PathName(kind="dir")
-SOURCE = PathName(EMBEDDED, *PAINTERS)  # a packed file, or any weights file where a command takes these
+SOURCE = PathName(*WORDS)  # a packed file, or any weights file where a command takes these
 PAINTER = PathName(*PAINTERS)  # a packed file of a network that paints
 
 

@@ -1,4 +1,4 @@
-"""Any supported source to weights: a file, a state dict, a module or the word `vgg19`; settles its preprocessing.
+"""Any supported source to weights: a file, a state dict, a module or a word such as `vgg19`; settles its preprocessing.
 
 File types are left to their readers, names and axes to `layouts`, our own files to `container`.
 """
@@ -42,7 +42,9 @@ from vggquant.networks.vgg import (
 )
 
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
+SMALL = "vgg19-small"  # and for the small file of them
 PAINTERS = ("starry", "scream", "wave", "mosaic")  # the words for the embedded networks that paint
+WORDS = (EMBEDDED, SMALL, *PAINTERS)  # all that stand for an embedded file
 
 SourceLike = Readable | StateDict
 
@@ -94,7 +96,7 @@ def resolve(source: SourceLike | None) -> SourceLike:
     """The source itself, or for a word the embedded file that it stands for; ``None`` means ``vgg19``."""
     if source is None:
         return embedded_path()
-    return embedded_path(source) if isinstance(source, str) and source in (EMBEDDED, *PAINTERS) else source
+    return embedded_path(source) if isinstance(source, str) and source in WORDS else source
 
 
 def name_of_source(source: SourceLike | None) -> PathLike:
@@ -122,8 +124,8 @@ def read_source(
     """Read weights from any supported source.
 
     Args:
-        source: A weights file or a packed file, of which see `read_file`; a state dict or a module; ``None`` or
-            ``vgg19`` for the embedded weights.
+        source: A weights file or a packed file, of which see `read_file`; a state dict or a module; a word for an
+            embedded file, such as ``vgg19``, which ``None`` stands for too.
         layout: Naming and axes; recognised from the names if not given.
         preprocessing: Needed only where neither the file nor its names tell.
         arch: ``vgg11`` … ``vgg19``; recognised from the layers if not given.

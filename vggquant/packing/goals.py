@@ -33,7 +33,7 @@ from vggquant.packing.rounding import (
 
 ROUNDS = 2  # of targets and codes
 _FADED = 0.5  # what counts of earlier layers, in estimating how much more than expected the next ones take
-_STEEPER = 1.5  # power of a ratio of bytes: at coarse steps, those of calibrated weights shrink less than expected
+_STEEPER = 2.0  # power of a ratio of bytes: at coarse steps, those of calibrated weights shrink less than expected
 _SHY = 0.99  # of the bytes that are left, which the last layer aims at where it took more
 
 
@@ -106,8 +106,9 @@ class ToBudget:
         coarsest = {layer: palettize_at(array, self._curves[layer].steps[-1]) for layer, array in arrays.items()}
         smallest = rated(weights, {spec.name: coarsest[spec.layer] for spec in specs})
         left = budget.left(smallest)
+        self._refused = budget.refused(smallest)
         if left < (CALIBRATED_ON if budget.size else 0):
-            raise budget.refused(smallest)
+            raise self._refused
         self._left = left + sum(_nbytes(tensor) for tensor in coarsest.values()) - (CALIBRATED_ON if budget.size else 0)
         self._taken = self._expected = 0.0  # by the layers that are done, those before the last ones fading away
         self._step = 0.0
@@ -127,7 +128,9 @@ class ToBudget:
         size = _nbytes(tensor)
         curve = self._curves[layer]
         expected = curve.bytes_at(self._step)
-        if len(self._curves) == 1 and size > self._left and self._step < curve.steps[-1]:
+        if len(self._curves) == 1 and size > self._left:
+            if self._step == curve.steps[-1]:
+                raise self._refused
             self._step = curve.coarser(self._step, expected * (_SHY * self._left / size) ** _STEEPER)
             return False
         del self._curves[layer]

@@ -11,7 +11,7 @@ from vggquant.files.container import write
 from vggquant.files.disk import PathLike, check_output
 from vggquant.files.fields import MAX_TEXT, is_credit
 from vggquant.files.layouts import Layout
-from vggquant.files.sources import EMBEDDED, SourceLike, name_of_source, read_source, resolve
+from vggquant.files.sources import WORDS, SourceLike, name_of_source, read_source, resolve
 from vggquant.files.weights import Weights
 from vggquant.networks.network import weight_specs
 from vggquant.networks.vgg import Preprocessing, as_vgg, require_vgg
@@ -152,10 +152,10 @@ def _check_calibration(calibrate: bool, images: PathLike | None) -> None:
 
 
 def _check_name(out: PathLike) -> None:
-    """Refuse the word for the embedded weights, and an ending that promises another type; ours is safetensors."""
-    if out == EMBEDDED:
-        got = f"{EMBEDDED}, the word for the embedded weights"
-        raise OptionError("a file name", got, f"choose another, or write ./{EMBEDDED}", tensor="out")
+    """Refuse a word for embedded weights, and an ending that promises another type; ours is safetensors."""
+    if out in WORDS:
+        got = f"{out}, the word for embedded weights"
+        raise OptionError("a file name", got, f"choose another, or write ./{out}", tensor="out")
     ending = os.path.splitext(os.fspath(out))[1].lower()
     if ending in OTHER_TYPES:
         cure = "rename it, or use unpack to write other types"

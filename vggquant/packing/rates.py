@@ -71,25 +71,19 @@ class Curve:
                 all layers stay usable; where nothing was measured, all count alike.
             calibrated: Whether it is to be calibrated, which the layers of a VGG can be.
         """
-        plain_loss, calibrated_loss = FINE.get(layer, (0.0, 1.0))
-        sensitivity = calibrated_loss if calibrated else 1.0 + plain_loss
         energy = float(np.square(weight, dtype=np.float64).sum()) or 1.0
         steps = _STEPS * (energy / weight.size) ** 0.5
         found = constrain(weight, steps, settle=not calibrated)  # rounding to a grid is what calibration does
-        least = _LEAST * weight.size
-        sizes = [math.hypot(one.bits, least) / 8 + one.codebook.nbytes for one in found]
         noise = np.array([one.noise for one in found]) / energy
-        if calibrated:  # to values that are none of the source's
-            noise = steps**2 / 12 * weight.size / energy
-        finer = np.linspace(0, len(_STEPS) - 1, _FINER * (len(_STEPS) - 1) + 1)
-        whole = np.arange(len(_STEPS))
-        least_noise = noise[noise > 0].min(initial=1.0)
-        logs = np.interp(finer, whole, np.log(np.maximum(noise, least_noise)))
-        lossless = np.interp(finer, whole, noise > 0) == 0
-        loss = np.where(lossless, 0.0, np.exp(logs)) * sensitivity
-        fine = np.exp(np.interp(finer, whole, np.log(steps)))
-        # where nothing is lost, all take the same, and the finest is surest
-        return cls(fine, np.where(lossless, sizes[0], np.interp(finer, whole, sizes)), loss)
+        if calibrated:
+            # weights take up the errors of others, and are rounded to values that are none of the source's
+            found = constrain(weight, steps / np.sqrt(1 + noise), settle=False)
+            loss = FINE[layer][1] * _STEPS**2 / 12
+        else:
+            loss = (1 + FINE.get(layer, (0.0, 0.0))[0]) * noise
+        least = _LEAST * weight.size
+        sizes = np.array([math.hypot(one.bits, least) / 8 + one.codebook.nbytes for one in found])
+        return cls(*_interpolated(steps, sizes, loss))
 
     def coarser(self, step: float, size: float) -> float:
         """The finest step that is coarser than another and expected to take at most so many bytes, or the coarsest."""
@@ -99,6 +93,21 @@ class Curve:
     def bytes_at(self, step: float) -> float:
         """The bytes expected at a step, as at the nearest one that was measured and is no finer."""
         return float(self.bytes[min(int(np.searchsorted(self.steps, step)), self.steps.size - 1)])
+
+
+def _interpolated(steps: Doubles, sizes: Doubles, loss: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+    """The same at finer intervals, steps and losses by their logarithms."""
+    places = np.arange(len(steps))
+    finer = np.linspace(0, len(steps) - 1, _FINER * (len(steps) - 1) + 1)
+    lossless = np.interp(finer, places, loss > 0) == 0
+    least = loss[loss > 0].min(initial=np.inf)
+    logs = np.interp(finer, places, np.log(np.maximum(loss, least)))
+    return (
+        np.exp(np.interp(finer, places, np.log(steps))),
+        # where nothing is lost, all take the same, and the finest is surest
+        np.where(lossless, sizes[0], np.interp(finer, places, sizes)),
+        np.where(lossless, 0.0, np.exp(logs)),
+    )
 
 
 def choose_steps(curves: Mapping[str, Curve], budget: float) -> dict[str, float]:
