@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import tracemalloc
 import zlib
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests import reference
 from vggquant.codec.bitstream import Coding, EncodedCodes, decode_codes, encode_codes, planes_size, require_bits
+from vggquant.codec.huffman import nest
 from vggquant.errors import ContainerError, OptionError
 
 WIDTHS = st.integers(1, 8)
@@ -104,6 +106,17 @@ def nested(
     return EncodedCodes(np.concatenate(streams), count, bits, "huffman", sharings, centre)
 
 
+LEVELS = [(*levels, 1) for depth in range(4) for levels in itertools.product((2, 4, 8), repeat=depth)]
+
+
+@pytest.mark.parametrize("levels", LEVELS)
+def test_all_levels_are_read(levels: tuple[int, ...]) -> None:
+    codes = np.random.default_rng(0).integers(0, 256, 1_003).astype(np.uint8)
+    encoded = EncodedCodes(nest(codes, levels, 77), codes.size, 8, "huffman", levels, 77)
+    assert np.array_equal(decode_codes(encoded), codes)
+    assert reference.decode(encoded.stream.tobytes(), codes.size, 8, levels, 77) == codes.tolist()
+
+
 def test_ranks_lie_around_the_centre() -> None:
     encoded = nested([[0, 1, 2, 3, 3, 3], [0, 1, 15], [240]], (4, 2, 1), 6, 5)
     with pytest.raises(ContainerError, match="ranks of at most 255, got 258"):
@@ -178,6 +191,18 @@ def test_damaged_deflate_is_refused() -> None:
 def test_unused_bits_of_a_deflated_byte_must_be_zero() -> None:
     with pytest.raises(ContainerError, match="unused bits"):
         decode_codes(EncodedCodes(deflated(b"\x80" * 40), 80, 3, "huffman", 2))
+
+
+def test_no_level_of_a_bomb_takes_more_memory_than_its_codes() -> None:
+    bomb = deflated(bytes(50_000_000))
+    first = deflated(b"\xff" * 2_500)  # 10,000 ranks that all go on
+    for stream in (bomb, np.concatenate([first, bomb])):
+        tracemalloc.start()
+        with pytest.raises(ContainerError, match="runs on"):
+            decode_codes(EncodedCodes(stream, 10_000, 8, "huffman", (4, 1), 0))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1_000_000
 
 
 def test_a_bomb_takes_no_more_memory_than_its_codes() -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import heapq
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def inflate_fields(stream: Codes, count: int, width: int, m: int, fields: Codes)
 
 
 def compress(codes: Codes) -> tuple[Codes, tuple[int, ...], int]:
-    """Compress codes in nested form; the inverse of `expand`.
+    """Compress codes in nested form, on the levels that take the fewest bytes; the inverse of `expand`.
 
     Args:
         codes: uint8, 1-D, not empty.
@@ -71,16 +72,19 @@ def compress(codes: Codes) -> tuple[Codes, tuple[int, ...], int]:
     Returns:
         ``(stream, levels, centre)``: how many ranks share a byte on each level, and the commonest code.
     """
-    centre = int(np.bincount(codes, minlength=1).argmax())
-    distance = (codes - np.uint8(centre)).view(np.int8)
-    ranks = ((distance << 1) ^ (distance >> 7)).view(np.uint8)
-    _, levels = _cheapest(ranks, MAX_LEVELS)
-    streams = []
+    centre = int(np.bincount(codes).argmax())
+    _, levels = _cheapest(_ranks(codes, centre), MAX_LEVELS)
+    return nest(codes, levels, centre), levels, centre
+
+
+def nest(codes: Codes, levels: Sequence[int], centre: int) -> Codes:
+    """The stream of codes on given levels; ranks go on behind each but the last."""
+    ranks, streams = _ranks(codes, centre), []
     for m in levels:
         most = (1 << 8 // m) - 1
         streams.append(deflate_fields(np.minimum(ranks, np.uint8(most)), 8 // m, m))
         ranks = ranks[ranks >= most] - np.uint8(most)
-    return np.concatenate(streams), levels, centre
+    return np.concatenate(streams)
 
 
 def expand(stream: Codes, count: int, levels: tuple[int, ...], centre: int, codes: Codes) -> None:
@@ -116,6 +120,11 @@ def expand(stream: Codes, count: int, levels: tuple[int, ...], centre: int, code
     codes >>= 1
     codes ^= signs
     codes += np.uint8(centre)
+
+
+def _ranks(codes: Codes, centre: int) -> Codes:
+    distances = (codes - np.uint8(centre)).view(np.int8)
+    return ((distances << 1) ^ (distances >> 7)).view(np.uint8)
 
 
 def _cheapest(ranks: Codes, deepest: int) -> tuple[float, tuple[int, ...]]:
