@@ -11,6 +11,7 @@ import io
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -30,13 +31,12 @@ FILES = {
 }
 
 
-def main() -> None:
-    """Paint, write the JSON, and draw the picture."""
-    folder = Path(sys.argv[1])
+def paint(files: Mapping[str, Path], result: str, figure: Path) -> None:
+    """Paint with files beside the embedded weights, write the JSON, and draw the picture."""
     with tempfile.TemporaryDirectory() as temporary:  # where they have the names that are shown
-        paths = [Path(temporary) / label for label in FILES]
-        for path, name in zip(paths, FILES.values(), strict=True):
-            shutil.copy(folder / f"{name}.safetensors", path)
+        paths = [Path(temporary) / label for label in files]
+        for path, file in zip(paths, files.values(), strict=True):
+            shutil.copy(file, path)
         study = compare(
             "vgg19",
             paths,
@@ -48,10 +48,16 @@ def main() -> None:
         )
     regrets = {file.label: file.transfer_regret for file in study.files}
     print("\n", regrets)
-    assert [*regrets] == [*FILES]
-    save("calibrated_transfer", {"machine": describe(), "steps": TRANSFER.steps, **study.numbers})
+    assert [*regrets] == [*files]
+    save(result, {"machine": describe(), "steps": TRANSFER.steps, **study.numbers})
     with Image.open(io.BytesIO(contact_sheet(dataclasses.replace(study, sources={})))) as sheet:
-        sheet.convert("RGB").save(FIGURE, quality=92, subsampling=0)
+        sheet.convert("RGB").save(figure, quality=92, subsampling=0)
+
+
+def main() -> None:
+    """Paint with the files of a folder."""
+    folder = Path(sys.argv[1])
+    paint({label: folder / f"{name}.safetensors" for label, name in FILES.items()}, "calibrated_transfer", FIGURE)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,9 @@ from bench.plots import draw_load_time
 from vggquant import load_quantized_vgg, pack, unpack
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.files import container
+from vggquant.files.sources import SMALL, embedded_path
 from vggquant.networks.vgg import ARCHITECTURES
+from vggquant.packing.inspection import info
 
 WARM_ROUNDS, SLOW_ROUNDS, FRESH_ROUNDS, COLD_ROUNDS = 25, 3, 11, 7
 FLOAT32_BYTES = 80_097_536
@@ -78,6 +80,9 @@ def write_files(folder: str) -> Files:
         pack("vgg19", path, bits=bits)
     packed["4 bits, huffman"] = f"{folder}/huffman.safetensors"
     pack("vgg19", packed["4 bits, huffman"], bits=4, coding="huffman")
+    packed["rate 1.9, huffman"] = f"{folder}/rate.safetensors"
+    pack("vgg19", packed["rate 1.9, huffman"], rate=1.9)
+    packed[f"{SMALL}, huffman"] = str(embedded_path(SMALL))
     float32, pth = f"{folder}/float32.safetensors", f"{folder}/f.pth"
     unpack("vgg19", float32)
     torch.save({f"features.{name[9:]}": tensor for name, tensor in load_safetensors(float32).items()}, pth)
@@ -369,7 +374,7 @@ def measure(files: Files) -> dict[str, Any]:
             "fresh_against_safetensors": first[name]["median"] / first["safetensors"]["median"],
             "share_of_checks": 1 - warm[f"{name}, unchecked"]["median"] / warm[name]["median"],
             "one_thread_against_two": warm[f"{name}, one thread"]["median"] / warm[name]["median"],
-            "memory_over_weights_and_file": first[name]["memory"] - FLOAT32_BYTES - size,
+            "memory_over_weights_and_file": first[name]["memory"] - info(files.packed[name]).float32_bytes - size,
         }
         for name, size in sizes.items()
     ]

@@ -1,7 +1,7 @@
 """Fill the tables of README.md, bench/README.md and docs from bench/results: `python -m bench.tables`.
 
 Each table, with the paragraph below it, stands between `<!-- NAME -->` and `<!-- end -->`, where NAME is a function of
-this module or of `calibration_tables`. A test checks that the committed pages are what this module writes.
+this module or of one named `…_tables`. A test checks that the committed pages are what this module writes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
 from bench.painter_tables import continuum, one_pass
+from bench.size_tables import rate_against, rate_plain, small_regrets
 
 ROOT = Path(__file__).parent.parent
-DOCS = tuple(
-    f"docs/{name}.md" for name in ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass")
-)
+NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "rate")
+DOCS = tuple(f"docs/{name}.md" for name in NAMES)
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -373,6 +373,9 @@ TABLES: dict[str, Callable[[], str]] = {
         fidelity,
         one_pass,
         continuum,
+        rate_against,
+        rate_plain,
+        small_regrets,
     )
 }
 

@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete
 
 from tests.conftest import GOLDEN, POSIX
 from vggquant.cli import cli
-from vggquant.files.sources import PAINTERS
+from vggquant.files.sources import WORDS
 from vggquant.networks.vgg import LAYERS
 
 
@@ -68,19 +68,18 @@ def test_the_embedded_network_and_files_beside_it(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert plain(*words, "") == ["vgg19", *PAINTERS]
+    assert plain(*words, "") == [*WORDS]
     (tmp_path / "vgg19-4.safetensors").touch()
     (tmp_path / "other.safetensors").touch()
     (tmp_path / "vgg").mkdir()
     assert plain(*words, "") == [
-        "vgg19",
-        *PAINTERS,
+        *WORDS,
         os.path.join("vgg", ""),
         "other.safetensors",
         "vgg19-4.safetensors",
     ]
-    assert plain(*words, "vgg19") == ["vgg19", "vgg19-4.safetensors"]
-    assert completions(*words, "vgg19-") == [("file", "vgg19-")]
+    assert plain(*words, "vgg19") == ["vgg19", "vgg19-small", "vgg19-4.safetensors"]
+    assert completions(*words, "vgg19-4") == [("file", "vgg19-4")]
     assert completions(*words, "[") == [("file", "[")]
 
 

@@ -30,9 +30,7 @@ from vggquant.wording import megabytes
 @click.argument("source", type=SOURCE)
 @click.argument("out", type=FILE)
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or per layer: 'conv1_1=8,*=4'.  [default: 8]")
-@click.option(
-    "--rate", type=float, metavar="BITS", help="Instead: bits a weight on average, coded by rarity, e.g. 1.9."
-)
+@click.option("--rate", type=float, metavar="BITS", help="Instead: bits of a weight on average, once coded by rarity.")
 @click.option("--max-size", metavar="SIZE", help="Instead: choose widths, or with huffman a rate, to fit, e.g. 6MB.")
 @click.option(
     "--coding",

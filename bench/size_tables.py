@@ -1,0 +1,74 @@
+"""Tables of files made to a rate, from bench/results. Pages are left to `tables`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.markdown import files, load, mb, prose, table, when
+
+_WAYS = ("photographs", "generated", "plain")
+
+
+def _pair(errors: Any) -> str:
+    return f"{errors['content']:.3f}, {errors['style']:.3f}"
+
+
+def rate_against() -> str:
+    """Files no worse than those of other codecs, for docs/rate.md."""
+    result = load("size")
+    rows = [
+        (
+            row["name"],
+            mb(row["peer"]["bytes"]),
+            _pair(row["peer"]["errors"]),
+            mb(row["photographs"]["bytes"]),
+            *(_pair(row[way]["errors"]) for way in _WAYS),
+            f"{row['peer']['bytes'] / row['photographs']['bytes']:.1f}",
+        )
+        for row in result["rows"]
+    ]
+    run = [row["peer"] for row in result["rows"] if "decode_s" in row["peer"]]
+    seconds = [peer["decode_s"] for peer in run]
+    how = (
+        f"NNCodec 2.1.3 was run beside ours and decodes its files in {min(seconds):.1f} to {max(seconds):.1f} s."
+        if seconds
+        else "NNCodec was not run beside ours: its figures are those of NNCodec 2.1.3 when this project began."
+    )
+    header = "| as good as | its file | content, style error | ours | photographs | generated pictures | plain | × |"
+    return table(header, rows) + prose(
+        "All sixteen convolutions of VGG-19, whole files, content and style errors on the six photographs of "
+        "[What each width costs](fidelity.md). Ours were packed to a size with `--coding huffman --calibrate`, on 64 "
+        "photographs of BSDS500 and on generated pictures, and without `--calibrate`. NNCodec implements ISO/IEC "
+        f"15938-17; its rows are its default settings, which use no data. {how} Measured by `python -m bench.size` on "
+        f"{when(result)} ([JSON](../bench/results/size.json))."
+    )
+
+
+def rate_plain() -> str:
+    """Rates without calibration beside k-means, for docs/rate.md."""
+    result = load("size")
+    rows = []
+    for row in result["uncalibrated"]:
+        theirs, ours = row["k_means"], row["ours"]
+        rows.append(
+            (
+                row["bits"],
+                f"{theirs['sqnr_db']:.2f} dB",
+                f"{ours['rate']:.2f}",
+                f"{ours['sqnr_db']:.2f} dB",
+                f"{theirs['rate'] - ours['rate']:.2f}",
+                _pair(theirs["errors"]),
+                _pair(ours["errors"]),
+            )
+        )
+    header = "| k-means: bits | SQNR | ours: rate | SQNR | bits less | content, style error: k-means | ours |"
+    return table(header, rows) + prose(f"Measured by `python -m bench.size` on {when(result)}.")
+
+
+def small_regrets() -> str:
+    """How the smallest files paint, for docs/rate.md."""
+    result = load("small_transfer")
+    return files(result["files"]) + prose(
+        f"Transfers are of the pictures in the repository, with {result['steps']} steps each. Measured by `python -m "
+        f"bench.small_transfer` on {when(result)} ([JSON](../bench/results/small_transfer.json))."
+    )
