@@ -23,6 +23,7 @@ import numpy as np
 from bench.calibration import LAYERS, measured_on
 from bench.machine import describe, save
 from vggquant import load_quantized_state_dict, load_quantized_vgg, pack
+from vggquant.files.sources import EMBEDDED, SMALL
 from vggquant.models.features import Features, feature_errors
 from vggquant.packing.inspection import info, verify
 
@@ -145,6 +146,21 @@ def uncalibrated(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def embedded() -> dict[str, Any]:
+    """What both embedded files take and lose."""
+    found = {}
+    for name in (EMBEDDED, SMALL):
+        about = info(name, wheel=True)
+        layers = [layer.name for layer in about.layers]
+        found[name] = {
+            "bytes": about.bytes,
+            "wheel_bytes": about.wheel_bytes,
+            "convolutions": f"{layers[0]} … {layers[-1]}",
+            "errors": errors(load_quantized_vgg(name)),
+        }
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Pack and measure all, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -159,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep.mkdir(parents=True, exist_ok=True)
         rows = [against(row, asked.photographs, asked.nncodec, keep) for row in PEERS]
         plain = uncalibrated(Path(temporary))
-    save("size", {"machine": describe(), "rows": rows, "uncalibrated": plain})
+    save("size", {"machine": describe(), "rows": rows, "uncalibrated": plain, "embedded": embedded()})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.markdown import files, load, mb, prose, table, when
+from bench.markdown import files, load, mb, ms, prose, table, when
 
 _WAYS = ("photographs", "generated", "plain")
 
@@ -63,6 +63,27 @@ def rate_plain() -> str:
         )
     header = "| k-means: bits | SQNR | ours: rate | SQNR | bits less | content, style error: k-means | ours |"
     return table(header, rows) + prose(f"Measured by `python -m bench.size` on {when(result)}.")
+
+
+def small() -> str:
+    """Both embedded files, for docs/rate.md."""
+    result, loads = load("size"), {row["file"]: row["warm"]["median"] for row in load("load_time")["rows"]}
+    found = result["embedded"]
+    times = (loads["8 bits"], loads["vgg19-small, huffman"])
+    rows = [
+        ("file", *(mb(one["bytes"]) for one in found.values())),
+        ("in a wheel", *(mb(one["wheel_bytes"]) for one in found.values())),
+        ("convolutions", *(one["convolutions"] for one in found.values())),
+        (
+            "content, style error",
+            *(_pair(one["errors"]) if any(one["errors"].values()) else "none" for one in found.values()),
+        ),
+        ("load", *map(ms, times)),
+    ]
+    return table("| | " + " | ".join(f"`{name}`" for name in found) + " |", rows) + prose(
+        "Errors are those of the first table. Measured by `python -m bench.size` and `python -m bench.load_time` on "
+        f"{when(result)}."
+    )
 
 
 def small_regrets() -> str:

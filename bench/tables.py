@@ -14,7 +14,7 @@ from typing import Any
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
 from bench.painter_tables import continuum, one_pass
-from bench.size_tables import rate_against, rate_plain, small_regrets
+from bench.size_tables import rate_against, rate_plain, small, small_regrets
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "rate")
@@ -375,6 +375,7 @@ TABLES: dict[str, Callable[[], str]] = {
         continuum,
         rate_against,
         rate_plain,
+        small,
         small_regrets,
     )
 }

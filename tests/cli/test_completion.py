@@ -119,7 +119,7 @@ def test_the_command_itself_completes() -> None:
     environment["COMP_WORDS"] = "vggquant verify vgg19"
     command = [sys.executable, "-m", "vggquant"]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=GOLDEN, check=False)
-    assert (found.returncode, found.stdout, found.stderr) == (0, "plain,vgg19\n", "")
+    assert (found.returncode, found.stdout, found.stderr) == (0, "plain,vgg19\nplain,vgg19-small\n", "")
 
 
 @POSIX  # elsewhere bash may be that of a Linux which is not installed
