@@ -1,15 +1,17 @@
 """How much does style transfer notice of each layer's error at each width? `python -m bench.sensitivity`.
 
 This makes the tables of `vggquant.packing.budget`, that for calibrated weights with `--calibrated`, in about half an
-hour. One layer at a time is palettized, and content, style and feature errors (`vggquant.models.features`) are measured
-behind it. The squares of these errors nearly add up over layers, as if they were independent, and they grow with the
-noise that causes them. The pictures are generated, and never those that results are shown with or weights are
-calibrated on.
+hour. With `--fine` it makes that of `vggquant.packing.rates` from both results, at once. One layer at a time is
+palettized, and content, style and feature errors (`vggquant.models.features`) are measured behind it. The squares of
+these errors nearly add up over layers, as if they were independent, and they grow with the noise that causes them. The
+pictures are generated, and never those that results are shown with or weights are calibrated on.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.machine import describe, save
+from bench.machine import RESULTS, describe, save
 from vggquant.codec.palette import dequantize, energies, palettize
 from vggquant.models.features import gram_matrix, relative_error
 from vggquant.models.load import load_quantized_vgg
@@ -32,6 +34,8 @@ PICTURES, SIDE = 12, 224
 WIDTHS = range(1, 8)
 # Style transfer ignores the layers behind the style layers, but others may look there.
 FEATURE_SHARE = 0.1
+# What the table for fine grids is computed with, see `vggquant.packing.rates`.
+FINE_WIDTHS, FINE_STYLE, FINE_FEATURES = (4, 5, 6), 4, 0.05
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,31 @@ class Palettizer:
             self.activations.pass_on(both, both, pool=after.startswith("pool"))
 
 
+def fine() -> dict[str, tuple[float, float]]:
+    """Visible loss for each unit of noise of a fine grid, of plain and of calibrated weights, to two digits."""
+    found: dict[str, list[float]] = {}
+    for name in ("sensitivity", "sensitivity_calibrated"):
+        logs: dict[str, list[float]] = {}
+        for row in json.loads((RESULTS / f"{name}.json").read_text())["rows"]:
+            if row["bits"] in FINE_WIDTHS:
+                loss = row["content"] + FINE_STYLE * row["style"] + FINE_FEATURES * row["feature"]
+                logs.setdefault(row["layer"], []).append(math.log(loss / row["noise"]))
+        for layer, values in logs.items():
+            found.setdefault(layer, []).append(float(f"{math.exp(sum(values) / len(values)):.2g}"))
+    return {layer: (plain, calibrated) for layer, (plain, calibrated) in found.items()}
+
+
 def main() -> None:
     """Print the table as it stands in `budget`, and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calibrated", action="store_true", help="measure calibrated weights")
-    calibrated = parser.parse_args().calibrated
+    parser.add_argument("--fine", action="store_true", help="print the table for fine grids")
+    asked = parser.parse_args()
+    if asked.fine:
+        for layer, pair in fine().items():
+            print(f'    "{layer}": ({pair[0]:g}, {pair[1]:g}),')
+        return
+    calibrated = asked.calibrated
     vgg = load_quantized_vgg()
     pictures = torch.from_numpy(generated_pictures(PICTURES, SIDE, SIDE)).permute(0, 3, 1, 2).float() / 255
     relus = [name for name in vgg.layers if name.startswith("relu")]

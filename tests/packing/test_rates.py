@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.sensitivity import fine
 from tests.conftest import random_arrays, run
 from tests.packing.test_calibration import few, folder, pictures
 from vggquant import load_quantized_vgg, pack
@@ -16,7 +17,7 @@ from vggquant.files.container import read
 from vggquant.models.features import relative_error
 from vggquant.networks.vgg import ARCHITECTURES
 from vggquant.packing.inspection import info, verify
-from vggquant.packing.rates import Curve, choose_steps
+from vggquant.packing.rates import FINE, Curve, choose_steps
 
 __all__ = ["few", "folder"]  # fixtures
 
@@ -143,6 +144,10 @@ def test_the_command_takes_a_rate(tmp_path: Path) -> None:
     done = run("pack", "vgg19", tmp_path / "other", "--rate", "9")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "expected more than 0 and at most 8 bits a weight, got 9.0; choose a rate such as 1.9" in done.stderr
+
+
+def test_the_table_is_that_of_the_committed_measurements() -> None:
+    assert fine() == FINE
 
 
 def test_steps_put_bits_where_they_gain_most() -> None:

@@ -124,7 +124,8 @@ def expand(stream: Codes, count: int, levels: tuple[int, ...], centre: int, code
 
 def _ranks(codes: Codes, centre: int) -> Codes:
     distances = (codes - np.uint8(centre)).view(np.int8)
-    return ((distances << 1) ^ (distances >> 7)).view(np.uint8)
+    ranks: Codes = ((distances << 1) ^ (distances >> 7)).view(np.uint8)
+    return ranks
 
 
 def _cheapest(ranks: Codes, deepest: int) -> tuple[float, tuple[int, ...]]:
