@@ -25,6 +25,7 @@ from vggquant.models.preprocessing import Preparation
 from vggquant.networks.vgg import Convolution, Preprocessing, require_vgg
 from vggquant.packing.goals import Goal
 from vggquant.packing.moments import Problem, sample
+from vggquant.packing.rated import rate_of
 from vggquant.packing.widths import Bits, parse_bits
 from vggquant.progress import Progress, ProgressCallback
 
@@ -117,7 +118,7 @@ def calibrate(
         if progress is not None:
             elapsed, share = time.monotonic() - started, sum(work[:done]) / sum(work)
             left = elapsed * (1 - share) / share if share > TELLING else None
-            detail = f"{name}, {layer.tensor.codes.bits} bits{layer.detail}"
+            detail = f"{name}, {rate_of([layer.tensor]):.3g} bits{layer.detail}"
             progress(Progress("calibrate", done, len(work), elapsed, detail, left=left, even=False))
     found = replace(weights, palettized=palettized, plain=plain, sqnr_db=ratios)
     return Calibrated(found, goal.done(lossy) if lossy else None, activations.notes())

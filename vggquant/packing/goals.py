@@ -33,8 +33,9 @@ from vggquant.packing.rounding import (
 
 ROUNDS = 2  # of targets and codes
 _FADED = 0.5  # what counts of earlier layers, in estimating how much more than expected the next ones take
-_STEEPER = 2.0  # power of a ratio of bytes: at coarse steps, those of calibrated weights shrink less than expected
-_SHY = 0.99  # of the bytes that are left, which the last layer aims at where it took more
+_FULL, _SHY = 0.985, 0.993  # of the bytes that are left: what the last layer must take, and what it aims at
+_STEEPER = 1.5  # power of a ratio of bytes: at coarse steps, those of calibrated weights shrink less than expected
+_COARSER, _TRIES = 1.01, 4  # how much coarser its step must get where it took too much, and how often it may get finer
 
 
 class Goal(Protocol):
@@ -112,6 +113,7 @@ class ToBudget:
         self._left = left + sum(_nbytes(tensor) for tensor in coarsest.values()) - (CALIBRATED_ON if budget.size else 0)
         self._taken = self._expected = 0.0  # by the layers that are done, those before the last ones fading away
         self._step = 0.0
+        self._tries = 0
 
     def plainly(self, layer: str, weight: Floats, kept: PalettizedTensor | None) -> PalettizedTensor:
         if self._step == 0:
@@ -128,11 +130,14 @@ class ToBudget:
         size = _nbytes(tensor)
         curve = self._curves[layer]
         expected = curve.bytes_at(self._step)
-        if len(self._curves) == 1 and size > self._left:
-            if self._step == curve.steps[-1]:
+        if len(self._curves) == 1 and not _FULL * self._left <= size <= self._left:
+            if size > self._left and self._step == curve.steps[-1]:
                 raise self._refused
-            self._step = curve.coarser(self._step, expected * (_SHY * self._left / size) ** _STEEPER)
-            return False
+            before, self._tries = self._step, self._tries + 1
+            step = curve.step_for(expected * (_SHY * self._left / size) ** _STEEPER)
+            self._step = min(max(step, _COARSER * before), float(curve.steps[-1])) if size > self._left else step
+            if size > self._left or (step < before and self._tries < _TRIES):
+                return False
         del self._curves[layer]
         self._expected = _FADED * self._expected + expected
         self._taken = _FADED * self._taken + size

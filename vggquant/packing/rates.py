@@ -73,21 +73,21 @@ class Curve:
         """
         energy = float(np.square(weight, dtype=np.float64).sum()) or 1.0
         steps = _STEPS * (energy / weight.size) ** 0.5
-        found = constrain(weight, steps, settle=not calibrated)  # rounding to a grid is what calibration does
-        noise = np.array([one.noise for one in found]) / energy
         if calibrated:
-            # weights take up the errors of others, and are rounded to values that are none of the source's
+            # weights are rounded to an even grid, after they have taken up the errors of others
+            noise = _STEPS**2 / 12
             found = constrain(weight, steps / np.sqrt(1 + noise), settle=False)
-            loss = FINE[layer][1] * _STEPS**2 / 12
+            loss = FINE[layer][1] * noise
         else:
-            loss = (1 + FINE.get(layer, (0.0, 0.0))[0]) * noise
+            found = constrain(weight, steps)
+            loss = (1 + FINE.get(layer, (0.0, 0.0))[0]) * np.array([one.noise for one in found]) / energy
         least = _LEAST * weight.size
         sizes = np.array([math.hypot(one.bits, least) / 8 + one.codebook.nbytes for one in found])
         return cls(*_interpolated(steps, sizes, loss))
 
-    def coarser(self, step: float, size: float) -> float:
-        """The finest step that is coarser than another and expected to take at most so many bytes, or the coarsest."""
-        fits = (self.steps > step) & (self.bytes <= size)
+    def step_for(self, size: float) -> float:
+        """The finest step that is expected to take at most so many bytes, or the coarsest."""
+        fits = self.bytes <= size
         return float(self.steps[fits.argmax() if fits.any() else -1])
 
     def bytes_at(self, step: float) -> float:
