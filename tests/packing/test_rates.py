@@ -117,6 +117,7 @@ def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path
         ({"rate": 0}, "rate: expected more than 0 and at most 8 bits a weight, got 0"),
         ({"rate": -1.0}, "rate: expected more than 0 and"),
         ({"rate": 8.5}, "rate: expected more than 0 and"),
+        ({"rate": "two"}, "rate: expected more than 0 and"),
         ({"rate": float("nan")}, "rate: expected more than 0 and"),
         ({"rate": 2, "bits": 3}, "rate: expected widths, a rate or a size, got 2 of them; leave out `bits` or `rate`"),
         ({"rate": 2, "max_size": "1MB"}, "max_size: expected widths, a rate or a size, got 2 of them"),

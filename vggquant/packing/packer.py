@@ -111,10 +111,7 @@ def pack(
     # a source is not to blame for a width or a size that is refused
     with located(name := name_of_source(source), kind=ContainerError), located(name, kind=SourceError):
         weights = _credited(reading.weights, attribution)
-        if calibrate:
-            weights, notes = _calibrate(weights, bits, budget, images, Quantizer(coding, jobs, progress))
-        else:
-            weights, notes = _quantize(weights, bits, budget, Quantizer(coding, jobs, progress)), ()
+        weights, notes = _quantize(weights, bits, budget, calibrate, images, Quantizer(coding, jobs, progress))
     found = describe_file(weights, write(out, weights, force=force))
     return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
@@ -132,7 +129,7 @@ def _check_options(
     if len(given) > 1:
         cure = f"leave out {' or '.join(f'`{name}`' for name in given)}"
         raise OptionError("widths, a rate or a size", f"{len(given)} of them", cure, tensor=given[-1])
-    if rate is not None and not 0 < rate <= MAX_BITS:
+    if rate is not None and not (isinstance(rate, (int, float)) and 0 < rate <= MAX_BITS):
         raise OptionError(
             f"more than 0 and at most {MAX_BITS} bits a weight", rate, "choose a rate such as 1.9", tensor="rate"
         )
@@ -177,14 +174,23 @@ def _credited(weights: Weights, attribution: str | None) -> Weights:
     return replace(weights, provenance=provenance)
 
 
-def _quantize(weights: Weights, bits: Bits | None, budget: Budget | None, quantizer: Quantizer) -> Weights:
-    """The weights palettized so that they themselves change least."""
+def _quantize(
+    weights: Weights,
+    bits: Bits | None,
+    budget: Budget | None,
+    calibrate: bool,
+    images: PathLike | None,
+    quantizer: Quantizer,
+) -> tuple[Weights, tuple[str, ...]]:
+    """The weights palettized, and what there is to say of it."""
+    if calibrate:
+        return _calibrate(weights, bits, budget, images, quantizer)
     if budget is None:
         layers = tuple(spec.layer for spec in weight_specs(weights.network))
-        return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers))
+        return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers)), ()
     if budget.size is not None and quantizer.coding == "planes":
-        return quantizer.to_size(weights, budget.size)
-    return palettize_to_budget(weights, budget, quantizer.jobs, quantizer.progress)
+        return quantizer.to_size(weights, budget.size), ()
+    return palettize_to_budget(weights, budget, quantizer.jobs, quantizer.progress), ()
 
 
 def _calibrate(
