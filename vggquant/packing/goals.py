@@ -5,6 +5,7 @@ Where the problem of a layer comes from is left to `calibration`; how codes are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -34,8 +35,7 @@ from vggquant.packing.rounding import (
 ROUNDS = 2  # of targets and codes
 _FADED = 0.5  # what counts of earlier layers, in estimating how much more than expected the next ones take
 _FULL, _SHY = 0.985, 0.993  # of the bytes that are left: what the last layer must take, and what it aims at
-_STEEPER = 1.5  # power of a ratio of bytes: at coarse steps, those of calibrated weights shrink less than expected
-_COARSER, _TRIES = 1.01, 4  # how much coarser its step must get where it took too much, and how often it may get finer
+_APART, _TRIES = 1.03, 6  # how far the steps lie apart that are tried for the last layer, and how many are
 
 
 class Goal(Protocol):
@@ -113,7 +113,7 @@ class ToBudget:
         self._left = left + sum(_nbytes(tensor) for tensor in coarsest.values()) - (CALIBRATED_ON if budget.size else 0)
         self._taken = self._expected = 0.0  # by the layers that are done, those before the last ones fading away
         self._step = 0.0
-        self._tries = 0
+        self._tries, self._too_fine, self._fitting = 0, 0.0, 0.0  # for the last layer
 
     def plainly(self, layer: str, weight: Floats, kept: PalettizedTensor | None) -> PalettizedTensor:
         if self._step == 0:
@@ -130,20 +130,35 @@ class ToBudget:
         size = _nbytes(tensor)
         curve = self._curves[layer]
         expected = curve.bytes_at(self._step)
-        if len(self._curves) == 1 and not _FULL * self._left <= size <= self._left:
-            if size > self._left and self._step == curve.steps[-1]:
-                raise self._refused
-            before, self._tries = self._step, self._tries + 1
-            step = curve.step_for(expected * (_SHY * self._left / size) ** _STEEPER)
-            self._step = min(max(step, _COARSER * before), float(curve.steps[-1])) if size > self._left else step
-            if size > self._left or (step < before and self._tries < _TRIES):
-                return False
+        if len(self._curves) == 1 and not self._is_last(curve, size, expected):
+            return False
         del self._curves[layer]
         self._expected = _FADED * self._expected + expected
         self._taken = _FADED * self._taken + size
         self._left -= size
         self._step = 0.0
         return True
+
+    def _is_last(self, curve: Curve, size: int, expected: float) -> bool:
+        """Whether the last layer takes what is left; if it does not, the next step to try lies between those tried."""
+        self._tries += 1
+        if size > self._left:
+            if self._step == curve.steps[-1]:
+                raise self._refused
+            self._too_fine = self._step
+        else:
+            self._fitting = self._step
+            if size >= _FULL * self._left or self._tries >= _TRIES or self._step == curve.steps[0]:
+                return True
+        if self._too_fine and self._fitting:
+            self._step = math.sqrt(self._too_fine * self._fitting) if self._tries < _TRIES else self._fitting
+        else:
+            step = curve.step_for(expected * _SHY * self._left / size)
+            apart = _APART * self._step if size > self._left else self._step / _APART
+            self._step = float(
+                np.clip(max(step, apart) if size > self._left else min(step, apart), *curve.steps[[0, -1]])
+            )
+        return False
 
     def done(self, tensors: Sequence[PalettizedTensor]) -> str:
         return f"palettized to {rate_of(tensors):.2f} bits, once coded"
