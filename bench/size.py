@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ RATES = {1: 0.6, 2: 1.4, 3: 2.2, 4: 3.05, 5: 4.05, 6: 5.05, 7: 6.05}  # ours, fo
 GENERATED_WITHIN = 1.25
 NNCODEC = """
 import sys, time
+from importlib.metadata import version
 import numpy as np
 from nncodec.nn import decode, encode
 arrays = dict(np.load(sys.argv[1]))
@@ -47,7 +47,7 @@ began = time.perf_counter()
 found = decode(stream)
 seconds = time.perf_counter() - began
 np.savez(sys.argv[3], **found)
-print(len(stream), seconds)
+print(version("nncodec"), len(stream), seconds)
 """
 
 
@@ -69,7 +69,7 @@ def nncodec(python: str, qp: int, folder: Path) -> dict[str, Any]:
         for name, parameter in vgg.named_parameters():
             assert arrays[name].shape == tuple(parameter.shape), name
             parameter.data.copy_(parameter.new_tensor(arrays[name]))
-    return {"bytes": int(done[-2]), "decode_s": float(done[-1]), "errors": errors(vgg), "here": True}
+    return {"bytes": int(done[-2]), "decode_s": float(done[-1]), "version": done[-3], "errors": errors(vgg)}
 
 
 def peer(row: Peer, python: str | None, folder: Path) -> dict[str, Any]:
@@ -80,28 +80,19 @@ def peer(row: Peer, python: str | None, folder: Path) -> dict[str, Any]:
         return {
             "bytes": (folder / "k-means").stat().st_size,
             "errors": errors(load_quantized_vgg(folder / "k-means")),
-            "here": True,
         }
     if python is not None:
         return nncodec(python, int(name.split()[-1]), folder)
-    return {"bytes": size, "errors": {"content": content, "style": style}, "here": False}
+    return {"bytes": size, "errors": {"content": content, "style": style}}
 
 
 def packed(path: Path, size: int, **options: Any) -> dict[str, Any]:
     """Pack to a size, unless the file is there already, and measure what is lost."""
-    began = time.perf_counter()
     if not path.exists():
         pack("vgg19", path, max_size=size, coding="huffman", **options)
-    seconds = time.perf_counter() - began
     verify(path)
     assert path.stat().st_size <= size, path
-    rates = [round(layer.rate, 3) for layer in info(path).layers]
-    return {
-        "bytes": path.stat().st_size,
-        "rates": rates,
-        "seconds": seconds,
-        "errors": errors(load_quantized_vgg(path)),
-    }
+    return {"bytes": path.stat().st_size, "errors": errors(load_quantized_vgg(path))}
 
 
 def against(row: Peer, photographs: str, python: str | None, keep: Path) -> dict[str, Any]:

@@ -30,17 +30,18 @@ def rate_against() -> str:
     run = [row["peer"] for row in result["rows"] if "decode_s" in row["peer"]]
     seconds = [peer["decode_s"] for peer in run]
     how = (
-        f"NNCodec 2.1.3 was run beside ours and decodes its files in {min(seconds):.1f} to {max(seconds):.1f} s."
+        f"NNCodec {run[0]['version']} was run beside ours and decodes its files in {min(seconds):.1f} to "
+        f"{max(seconds):.1f} s."
         if seconds
         else "NNCodec was not run beside ours: its figures are those of NNCodec 2.1.3 when this project began."
     )
     header = "| as good as | its file | content, style error | ours | photographs | generated pictures | plain | × |"
     return table(header, rows) + prose(
         "All sixteen convolutions of VGG-19, whole files, content and style errors on the six photographs of "
-        "[What each width costs](fidelity.md). Ours were packed to a size with `--coding huffman --calibrate`, on 64 "
-        "photographs of BSDS500 and on generated pictures, and without `--calibrate`. NNCodec implements ISO/IEC "
-        f"15938-17; its rows are its default settings, which use no data. {how} Measured by `python -m bench.size` on "
-        f"{when(result)} ([JSON](../bench/results/size.json))."
+        "[What each width costs](fidelity.md). Ours were packed to a size with `--coding huffman --calibrate`, on "
+        "[photographs](weights.md#vgg19-small) and on generated pictures, and without `--calibrate`. NNCodec is the "
+        f"codec of ISO/IEC 15938-17; its rows are its default settings, which use no data. {how} Measured by `python "
+        f"-m bench.size` on {when(result)} ([JSON](../bench/results/size.json))."
     )
 
 

@@ -86,7 +86,7 @@ def test_huffman_is_near_to_the_entropy_though_a_few_codes_are_far_away(scale: f
     shares = np.bincount(codes)[np.bincount(codes) > 0] / codes.size
     encoded = encode_codes(codes, 8, "huffman")
     assert np.array_equal(decode_codes(encoded), codes)
-    assert encoded.stream.size * 8 < 1.06 * codes.size * -(shares * np.log2(shares)).sum()
+    assert encoded.stream.size * 8 < (1.02 if scale > 0.2 else 1.06) * codes.size * -(shares * np.log2(shares)).sum()
     if scale < 4:
         assert isinstance(encoded.codes_per_byte, tuple)
         assert encoded.centre == 128
@@ -131,15 +131,18 @@ def test_damaged_nested_streams_are_refused() -> None:
         with pytest.raises(ContainerError, match=match):
             decode_codes(encoded)
 
-    refuse(nested([[0, 1, 2], [0]], (4, 1), 3), "2 levels of codes, got 2, one of them empty|1 levels")
+    refuse(nested([[0, 1, 2], [0]], (4, 1), 3), "no level without codes, got none on level 2 of 2")
     refuse(nested([[0, 3, 3], [0]], (4, 1), 3), "ends early")
     refuse(nested([[0, 3, 3], [0, 1, 2]], (4, 1), 3), "runs on")
     refuse(nested([[0, 3, 3]], (4,), 2), "padding")
     refuse(nested([[0, 3, 3], [0, 9]], (4, 1), 3, bits=2), "codes below 4, got")
     sound = nested([[0, 3, 3], [0, 1]], (4, 1), 3)
-    refuse(replace(sound, stream=np.append(sound.stream, np.uint8(0))), "2 deflate streams, got 1 bytes behind")
+    refuse(
+        replace(sound, stream=np.append(sound.stream, np.uint8(0))),
+        "as many deflate streams as levels, got 1 bytes behind",
+    )
     refuse(replace(sound, stream=sound.stream[:-1]), "ends early|deflate stream")
-    refuse(replace(sound, codes_per_byte=(4,)), "1 deflate streams, got")
+    refuse(replace(sound, codes_per_byte=(4,)), "as many deflate streams as levels, got")
 
 
 @pytest.mark.parametrize(
@@ -191,6 +194,18 @@ def test_damaged_deflate_is_refused() -> None:
 def test_unused_bits_of_a_deflated_byte_must_be_zero() -> None:
     with pytest.raises(ContainerError, match="unused bits"):
         decode_codes(EncodedCodes(deflated(b"\x80" * 40), 80, 3, "huffman", 2))
+
+
+def test_levels_that_all_ranks_go_through_take_a_few_bytes_for_each() -> None:
+    count, levels = 1 << 21, (8, 8, 8, 1)
+    codes = np.full(count, 200, np.uint8)  # rank 111, around 0
+    encoded = EncodedCodes(nest(codes, levels, 0), count, 8, "huffman", levels, 0)
+    assert encoded.stream.size < count / 4
+    tracemalloc.start()
+    assert np.array_equal(decode_codes(encoded), codes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * count
 
 
 def test_no_level_of_a_bomb_takes_more_memory_than_its_codes() -> None:

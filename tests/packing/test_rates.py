@@ -68,8 +68,6 @@ def test_float32_weights_of_any_number_of_values(tmp_path: Path) -> None:
     arrays = random_arrays(ARCHITECTURES["vgg13"], upto="relu2_1")
     pack(arrays, tmp_path / "out", rate=2.5, preprocessing="torch", arch="vgg13", upto="conv2_1")
     assert 2.4 < rate_of(tmp_path / "out") <= 2.5
-    sqnr = verify(tmp_path / "out").against
-    assert sqnr == ()
     error = arrays["conv2_1.weight"] - read(tmp_path / "out").array("conv2_1.weight")
     assert np.square(error).sum() < 0.1 * np.square(arrays["conv2_1.weight"]).sum()
 
@@ -89,7 +87,7 @@ def test_calibrated_features_are_nearer_at_the_same_size(
     pack("vgg19", plain, upto="relu2_1", **budget)  # type: ignore[arg-type]
     pack("vgg19", calibrated, upto="relu2_1", calibrate=True, images=folder, **budget)  # type: ignore[arg-type]
     if "rate" in budget:
-        assert 1.4 < rate_of(calibrated) <= 1.6
+        assert 1.55 < rate_of(calibrated) <= 1.6
     else:
         assert 0.9 * 36_000 < calibrated.stat().st_size <= 36_000
     (picture,) = pictures(seed=99, count=1)
@@ -114,11 +112,12 @@ def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"rate": 0}, "rate: expected more than 0 and at most 8 bits a weight, got 0"),
-        ({"rate": -1.0}, "rate: expected more than 0 and"),
-        ({"rate": 8.5}, "rate: expected more than 0 and"),
-        ({"rate": "two"}, "rate: expected more than 0 and"),
-        ({"rate": float("nan")}, "rate: expected more than 0 and"),
+        ({"rate": 0}, "rate: expected a number of bits above 0, at most 8, got 0"),
+        ({"rate": -1.0}, "rate: expected a number of bits above 0"),
+        ({"rate": 8.5}, "rate: expected a number of bits above 0"),
+        ({"rate": "1.9"}, "rate: expected a number of bits above 0, at most 8, got '1.9'"),
+        ({"rate": float("nan")}, "rate: expected a number of bits above 0"),
+        ({"rate": 2, "coding": "planes"}, "coding: expected huffman beside a rate, got planes; leave out `coding` or"),
         ({"rate": 2, "bits": 3}, "rate: expected widths, a rate or a size, got 2 of them; leave out `bits` or `rate`"),
         ({"rate": 2, "max_size": "1MB"}, "max_size: expected widths, a rate or a size, got 2 of them"),
         ({"rate": 0.05}, r"rate: expected a rate of at least 0\.1\d\d bits a weight, got 0.05; raise it"),
@@ -144,7 +143,7 @@ def test_the_command_takes_a_rate(tmp_path: Path) -> None:
     assert done.exit_code == 2
     done = run("pack", "vgg19", tmp_path / "other", "--rate", "9")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "expected more than 0 and at most 8 bits a weight, got 9.0; choose a rate such as 1.9" in done.stderr
+    assert "expected a number of bits above 0, at most 8, got 9.0; choose a rate such as 1.9" in done.stderr
 
 
 def test_the_table_is_that_of_the_committed_measurements() -> None:

@@ -86,8 +86,8 @@ class OneLineErrors(click.Group):
 def cli() -> None:
     """Small VGG files that load at once: pack, unpack, inspect and use quantized VGG weights.
 
-    Wherever a packed FILE or a SOURCE is asked for, the word vgg19 means the embedded VGG-19; a file of that name is
-    ./vgg19.
+    Wherever a packed FILE or a SOURCE is asked for, the word vgg19 means the embedded VGG-19, and vgg19-small its small
+    file; files of these names are ./vgg19 and ./vgg19-small.
 
     Exit codes are 0 if all went well, 1 if a file was refused or something failed, 2 if the command makes no sense, and
     130 after Ctrl-C.

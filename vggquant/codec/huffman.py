@@ -31,6 +31,7 @@ MAX_LEVELS = 4
 
 _WINDOW_BITS = -15  # zlib's way of asking for raw deflate
 _MEMORY_LEVEL = 9  # makes the largest blocks, and so the fewest code tables
+_PIECE = 1 << 16  # ranks looked at once, which fit into the cache
 _TABLE_BYTES = 70  # about what a block takes besides its symbols
 
 
@@ -100,26 +101,35 @@ def expand(stream: Codes, count: int, levels: tuple[int, ...], centre: int, code
     Raises:
         ContainerError: A stream is damaged, ends early or runs on, a level is empty, or a rank is above 255.
     """
-    fields, further = [codes], []  # of each level; where ranks go on, of each but the last
+    counts, fields = [count], [codes]  # of each level
     for level, m in enumerate(levels):
-        stream = inflate_fields(stream, count, 8 // m, m, fields[-1])
+        stream = inflate_fields(stream, counts[-1], 8 // m, m, fields[-1])
         if level < len(levels) - 1:
-            further.append(np.flatnonzero(fields[-1][:count] == (1 << 8 // m) - 1))
-            count = further[-1].size
-            if not count:
-                raise ContainerError(f"{level + 1} levels of codes", f"{len(levels)}, one of them empty", DAMAGED)
-            fields.append(np.zeros(math.ceil(count / 8) * 8, np.uint8))
+            counts.append(int(np.count_nonzero(fields[-1] == (1 << 8 // m) - 1)))
+            if not counts[-1]:
+                raise ContainerError("no level without codes", f"none on level {level + 2} of {len(levels)}", DAMAGED)
+            fields.append(np.zeros(math.ceil(counts[-1] / 8) * 8, np.uint8))
     if stream.size:
-        raise ContainerError(f"{len(levels)} deflate streams", f"{stream.size} bytes behind them", DAMAGED)
+        raise ContainerError("as many deflate streams as levels", f"{stream.size} bytes behind them", DAMAGED)
     for level in range(len(levels) - 2, -1, -1):
-        rest, most = fields[level + 1][: further[level].size], (1 << 8 // levels[level]) - 1
-        if int(rest.max()) + most > 255:
-            raise ContainerError("ranks of at most 255", int(rest.max()) + most, DAMAGED)
-        fields[level][further[level]] += rest
+        _add_rest(fields[level], (1 << 8 // levels[level]) - 1, fields.pop()[: counts[level + 1]])
     signs = -(codes & np.uint8(1))  # 255 for the odd ranks, which lie below the centre, else 0
     codes >>= 1
     codes ^= signs
     codes += np.uint8(centre)
+
+
+def _add_rest(ranks: Codes, most: int, rest: Codes) -> None:
+    """Add what deeper levels hold to the ranks that go on there."""
+    if int(rest.max()) + most > 255:
+        raise ContainerError("ranks of at most 255", int(rest.max()) + most, DAMAGED)
+    rest += np.uint8(most)
+    begin = 0
+    for start in range(0, ranks.size, _PIECE):
+        piece = ranks[start : start + _PIECE]
+        where = np.flatnonzero(piece == most)  # eight bytes for each, hence by pieces
+        piece[where] = rest[begin : begin + where.size]
+        begin += where.size
 
 
 def _ranks(codes: Codes, centre: int) -> Codes:

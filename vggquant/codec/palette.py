@@ -96,12 +96,10 @@ def palettize_at(weight: Floats, step: float) -> PalettizedTensor:
     return coded_by_rarity(found.codes(values), found.codebook, weight.shape)
 
 
-def coded_by_rarity(
-    codes: npt.NDArray[np.uint8], codebook: Floats, shape: tuple[int, ...], scale: Floats | None = None
-) -> PalettizedTensor:
+def coded_by_rarity(codes: npt.NDArray[np.uint8], codebook: Floats, shape: tuple[int, ...]) -> PalettizedTensor:
     """A tensor of the width that its codebook needs, coded as `huffman`."""
     bits = max(MIN_BITS, (codebook.size - 1).bit_length())
-    return PalettizedTensor(encode_codes(codes, bits, "huffman"), codebook, shape, scale)
+    return PalettizedTensor(encode_codes(codes, bits, "huffman"), codebook, shape)
 
 
 def recoded(tensor: PalettizedTensor, coding: Coding, *, trim: bool) -> PalettizedTensor:

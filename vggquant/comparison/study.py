@@ -100,7 +100,7 @@ def compare(
     """Measure what packed files have lost, where style transfer looks.
 
     Args:
-        reference: A weights file in any supported layout, a packed file, or ``vgg19``.
+        reference: A weights file in any supported layout, a packed file, or a word such as ``vgg19``.
         files: Packed files of the same network.
         widths: Bit widths to pack the reference at, and to measure too.
         images: A folder of pictures to measure on, or the word ``scikit-image`` for six photographs of that

@@ -106,11 +106,13 @@ class ToBudget:
         self._curves = {layer: Curve.of(array, layer, calibrated=True) for layer, array in arrays.items()}
         coarsest = {layer: palettize_at(array, self._curves[layer].steps[-1]) for layer, array in arrays.items()}
         smallest = rated(weights, {spec.name: coarsest[spec.layer] for spec in specs})
-        left = budget.left(smallest)
-        self._refused = budget.refused(smallest)
-        if left < (CALIBRATED_ON if budget.size else 0):
+        reserve = CALIBRATED_ON if budget.size else 0
+        left = budget.left(smallest) - reserve
+        self._refused = budget.refused(smallest, reserve)
+        if left < 0:
             raise self._refused
-        self._left = left + sum(_nbytes(tensor) for tensor in coarsest.values()) - (CALIBRATED_ON if budget.size else 0)
+        self._whole = budget.size is not None  # whether codebooks count
+        self._left = left + sum(map(self._taken_by, coarsest.values()))
         self._taken = self._expected = 0.0  # by the layers that are done, those before the last ones fading away
         self._step = 0.0
         self._tries, self._too_fine, self._fitting = 0, 0.0, 0.0  # for the last layer
@@ -127,7 +129,7 @@ class ToBudget:
         return coded_by_rarity(codes, codebook, plainly.shape), bias
 
     def settle(self, layer: str, tensor: PalettizedTensor) -> bool:
-        size = _nbytes(tensor)
+        size = self._taken_by(tensor)
         curve = self._curves[layer]
         expected = curve.bytes_at(self._step)
         if len(self._curves) == 1 and not self._is_last(curve, size, expected):
@@ -138,6 +140,9 @@ class ToBudget:
         self._left -= size
         self._step = 0.0
         return True
+
+    def _taken_by(self, tensor: PalettizedTensor) -> int:
+        return tensor.codes.stream.nbytes + (tensor.codebook.nbytes if self._whole else 0)
 
     def _is_last(self, curve: Curve, size: int, expected: float) -> bool:
         """Whether the last layer takes what is left; if it does not, the next step to try lies between those tried."""
@@ -199,7 +204,3 @@ def _centroids(rounded: Rounded) -> tuple[Floats, np.ndarray[tuple[int, ...], np
     values = rounded.codebook[rounded.codes].cpu().numpy() + np.float32(0)  # −0.0 + 0.0 is 0.0
     codebook, codes = np.unique(values, return_inverse=True)
     return codebook, codes.reshape(-1).astype(np.uint8)
-
-
-def _nbytes(tensor: PalettizedTensor) -> int:
-    return tensor.codes.stream.nbytes + tensor.codebook.nbytes

@@ -145,7 +145,7 @@ def info(path: PathLike, *, wheel: bool = False) -> FileInfo:
     """Look at a packed file without restoring a weight.
 
     Args:
-        path: A packed file, or ``vgg19``.
+        path: A packed file, or a word such as ``vgg19``.
         wheel: Also deflate it, to know what it takes in a wheel.
 
     Raises:
@@ -199,7 +199,7 @@ def verify(path: PathLike, *, against: PathLike | None = None) -> Verification:
     """Check every checksum and invariant of a packed file, down to the single code.
 
     Args:
-        path: A packed file, or ``vgg19``.
+        path: A packed file, or a word such as ``vgg19``.
         against: A weights file that it should stand for; any supported source.
 
     Raises:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from dataclasses import dataclass, replace
 
 from vggquant.codec.bitstream import MAX_BITS, Coding, require_coding
 from vggquant.errors import ContainerError, OptionError, SourceError, located
-from vggquant.files.container import write
+from vggquant.files.container import shares_codebooks, write
 from vggquant.files.disk import PathLike, check_output
 from vggquant.files.fields import MAX_TEXT, is_credit
 from vggquant.files.layouts import Layout
@@ -59,7 +60,7 @@ def pack(
     bits: Bits | None = None,
     rate: float | None = None,
     max_size: int | str | None = None,
-    coding: Coding = "planes",
+    coding: Coding | None = None,
     calibrate: bool = False,
     images: PathLike | None = None,
     upto: str | None = None,
@@ -75,14 +76,15 @@ def pack(
     """Palettize the weights of a network into a packed file.
 
     Args:
-        source: A weights file, a packed file, of which weights of the same width are copied, or ``vgg19``; or weights
-            in memory: a module, or a state dict of torch tensors or NumPy arrays.
+        source: A weights file, a packed file, of which weights of the same width are copied, or a word such as
+            ``vgg19``; or weights in memory: a module, or a state dict of torch tensors or NumPy arrays.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
         rate: Instead of `bits`, how many bits a weight takes on average, once coded by rarity, see `rates`.
         max_size: Instead of both, the largest size of the file, in bytes or as ``"6MB"``: in `planes` it decides the
             widths, see `budget`, and in `huffman` the rate.
-        coding: ``planes``, which loads fastest, or ``huffman``, which is smaller. With a rate it is always `huffman`.
+        coding: ``planes``, which loads fastest, or ``huffman``, which is smaller; `huffman` with a rate, else `planes`
+            if not given.
         calibrate: Choose codes by what they do to the features of a VGG, which takes minutes, see `calibrated_widths`.
         images: A folder of photographs to calibrate on, of which at most 64 are used; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
@@ -102,6 +104,7 @@ def pack(
         >>> report = pack("vgg19", "vgg19-4bit.safetensors", bits=4)  # doctest: +SKIP
     """
     budget = _check_options(bits, rate, max_size, coding, jobs, attribution)
+    coding = coding or ("planes" if rate is None else "huffman")
     _check_calibration(calibrate, images)
     _check_name(out)
     check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
@@ -120,7 +123,7 @@ def _check_options(
     bits: Bits | None,
     rate: float | None,
     max_size: int | str | None,
-    coding: Coding,
+    coding: Coding | None,
     jobs: int | None,
     attribution: str | None,
 ) -> Budget | None:
@@ -129,11 +132,13 @@ def _check_options(
     if len(given) > 1:
         cure = f"leave out {' or '.join(f'`{name}`' for name in given)}"
         raise OptionError("widths, a rate or a size", f"{len(given)} of them", cure, tensor=given[-1])
-    if rate is not None and not (isinstance(rate, (int, float)) and 0 < rate <= MAX_BITS):
-        raise OptionError(
-            f"more than 0 and at most {MAX_BITS} bits a weight", rate, "choose a rate such as 1.9", tensor="rate"
-        )
-    require_coding(coding)
+    if rate is not None and not (isinstance(rate, numbers.Real) and 0 < rate <= MAX_BITS):
+        expected = f"a number of bits above 0, at most {MAX_BITS}"
+        raise OptionError(expected, repr(rate), "choose a rate such as 1.9", tensor="rate")
+    if coding is not None:
+        require_coding(coding)
+    if rate is not None and coding == "planes":
+        raise OptionError("huffman beside a rate", coding, "leave out `coding` or `rate`", tensor="coding")
     if jobs is not None and jobs < 1:
         raise OptionError("1 or more", jobs, "leave it out to use all processors", tensor="jobs")
     if attribution is not None and not is_credit(attribution):
@@ -188,7 +193,8 @@ def _quantize(
     if budget is None:
         layers = tuple(spec.layer for spec in weight_specs(weights.network))
         return quantizer.to_widths(weights, parse_bits(DEFAULT_BITS if bits is None else bits, layers)), ()
-    if budget.size is not None and quantizer.coding == "planes":
+    # networks of small weights, which share codebooks, do better with widths
+    if budget.size is not None and (quantizer.coding == "planes" or shares_codebooks(weights.network)):
         return quantizer.to_size(weights, budget.size), ()
     return palettize_to_budget(weights, budget, quantizer.jobs, quantizer.progress), ()
 

@@ -50,12 +50,12 @@ class Budget:
         streams = sum(tensor.codes.stream.size for tensor in weights.palettized.values())
         return self.bytes_of(weights) - (streams if self.size is None else file_size(weights))
 
-    def refused(self, smallest: Weights) -> OptionError:
-        """The error that not even the coarsest codes keep to the budget."""
+    def refused(self, smallest: Weights, reserve: int = 0) -> OptionError:
+        """The error that not even the coarsest codes keep to the budget, with bytes kept back for what is added."""
         if self.rate is not None:
             least = rate_of(smallest.palettized.values())
             return OptionError(f"a rate of at least {least:.3f} bits a weight", self.rate, "raise it", tensor="rate")
-        least = file_size(smallest)
+        least = file_size(smallest) + reserve
         return OptionError(
             f"at least {least} bytes, the size of the coarsest codes", self.size, "raise it", tensor="max_size"
         )

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vggquant.codec.kmeans import fit_codebook
 
-_ROOM, _EVEN, _WIDER = 1.5, 100, 1.25  # of grids: to what is there, centroids on each side, and where these are too few
+_ROOM = 1.5  # of a grid, to the largest weight
+_EVEN, _OUTSIDE, _WIDER = 100, 27, 1.25  # its even places on each side, those outside at most, their ratio at least
 BLOCK = 128  # columns worked on before what follows is brought up to date, as in GPTQ
 _SILENT = 1e-6  # of the mean scale: what channels of zeros get
 _STRETCHES = (1.0, 1.2, 1.4, 1.7, 2.0, 2.4)  # of a codebook, which are tried
@@ -107,9 +108,10 @@ def grid(weight: Tensor, step: float) -> Tensor:
     Where it would have more than `MAX_CENTROIDS`, those outside lie ever further apart.
     """
     reach = _ROOM * float(weight.abs().max()) / step + 1
+    wider = max(_WIDER, (reach / _EVEN) ** (1 / _OUTSIDE))
     places = list(range(min(math.ceil(reach), _EVEN) + 1))
     while places[-1] < reach:
-        places.append(math.ceil(places[-1] * _WIDER))
+        places.append(math.ceil(places[-1] * wider))
     positive = torch.tensor(places[1:]).to(weight) * step
     return torch.cat([-positive.flip(0), positive.new_zeros(1), positive])
 

