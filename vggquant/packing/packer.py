@@ -80,11 +80,9 @@ def pack(
             ``vgg19``; or weights in memory: a module, or a state dict of torch tensors or NumPy arrays.
         out: The packed file to write; if anything fails, an existing one is left as it was.
         bits: Bits per code, 1–8, or rules such as ``{"conv1_1": 8, "*": 4}``, see `parse_bits`. 8 if not given.
-        rate: Instead of `bits`, how many bits a weight takes on average, once coded by rarity, see `rates`.
-        max_size: Instead of both, the largest size of the file, in bytes or as ``"6MB"``: in `planes` it decides the
-            widths, see `budget`, and in `huffman` the rate.
-        coding: ``planes``, which loads fastest, or ``huffman``, which is smaller; `huffman` with a rate, else `planes`
-            if not given.
+        rate: Instead of `bits`, how many bits a weight takes on average, coded by rarity, see `rates`.
+        max_size: Instead of both, the largest size of the file, in bytes or as ``"6MB"``, see `budget` and `rates`.
+        coding: ``planes``, which loads fastest, or ``huffman``, which is smaller and goes with `rate`.
         calibrate: Choose codes by what they do to the features of a VGG, which takes minutes, see `calibrated_widths`.
         images: A folder of photographs to calibrate on, of which at most 64 are used; generated pictures if not given.
         upto: Leave out the layers of a VGG deeper than this one.
@@ -104,9 +102,7 @@ def pack(
         >>> report = pack("vgg19", "vgg19-4bit.safetensors", bits=4)  # doctest: +SKIP
     """
     budget = _check_options(bits, rate, max_size, coding, jobs, attribution)
-    coding = coding or ("planes" if rate is None else "huffman")
-    _check_calibration(calibrate, images)
-    _check_name(out)
+    _check_files(out, images, calibrate)
     check_output(out, force=force, sources=[resolve(source)] if isinstance(source, (str, os.PathLike)) else [])
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
@@ -114,7 +110,9 @@ def pack(
     # a source is not to blame for a width or a size that is refused
     with located(name := name_of_source(source), kind=ContainerError), located(name, kind=SourceError):
         weights = _credited(reading.weights, attribution)
-        weights, notes = _quantize(weights, bits, budget, calibrate, images, Quantizer(coding, jobs, progress))
+        weights, notes = _quantize(
+            weights, bits, budget, calibrate, images, Quantizer(coding or "planes", jobs, progress)
+        )
     found = describe_file(weights, write(out, weights, force=force))
     return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
@@ -148,13 +146,10 @@ def _check_options(
     return None if rate is None else Budget(rate=rate)
 
 
-def _check_calibration(calibrate: bool, images: PathLike | None) -> None:
+def _check_files(out: PathLike, images: PathLike | None, calibrate: bool) -> None:
+    """Refuse pictures that nobody looks at, a word as an output, and an ending that promises another type."""
     if images is not None and not calibrate:
         raise OptionError("`calibrate=True` beside it", "nothing", "add that or leave it out", tensor="images")
-
-
-def _check_name(out: PathLike) -> None:
-    """Refuse a word for embedded weights, and an ending that promises another type; ours is safetensors."""
     if out in WORDS:
         got = f"{out}, the word for embedded weights"
         raise OptionError("a file name", got, f"choose another, or write ./{out}", tensor="out")
