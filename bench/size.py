@@ -110,7 +110,7 @@ def against(row: Peer, photographs: str, python: str | None, keep: Path) -> dict
     for metric in ("content", "style"):
         ours, theirs = found["photographs"]["errors"][metric], found["peer"]["errors"][metric]
         assert ours <= theirs, (row[0], metric, ours, theirs)
-        assert found["generated"]["errors"][metric] <= GENERATED_WITHIN * ours, (row[0], metric)
+        assert found["generated"]["errors"][metric] <= GENERATED_WITHIN * theirs, (row[0], metric)
     return found
 
 
