@@ -91,7 +91,7 @@ def pack(
         arch: ``vgg11`` … ``vgg19``; recognised if not given.
         attribution: Authors and licence, to be passed on; joined to what the source says of them.
         ignore_extra: Accept tensors that do not belong to the network.
-        jobs: Layers worked on at once, by default one for each processor. It never changes the bytes written.
+        jobs: Layers worked on at once, by default one for each processor.
         force: Replace an existing file.
         progress: Called after each layer.
 
@@ -107,12 +107,10 @@ def pack(
     reading = read_source(
         source, layout=layout, preprocessing=preprocessing, arch=arch, upto=upto, ignore_extra=ignore_extra
     )
+    quantizer = Quantizer(coding or "planes", jobs, progress)
     # a source is not to blame for a width or a size that is refused
     with located(name := name_of_source(source), kind=ContainerError), located(name, kind=SourceError):
-        weights = _credited(reading.weights, attribution)
-        weights, notes = _quantize(
-            weights, bits, budget, calibrate, images, Quantizer(coding or "planes", jobs, progress)
-        )
+        weights, notes = _quantize(_credited(reading.weights, attribution), bits, budget, calibrate, images, quantizer)
     found = describe_file(weights, write(out, weights, force=force))
     return PackReport(found, (*reading.notes, *notes, *_cut_notes(weights, found)))
 
