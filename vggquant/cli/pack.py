@@ -21,7 +21,7 @@ from vggquant.wording import megabytes
         ("Every weight of 8 bits, a fourth of the size:", "pack vgg16-397923af.pth vgg16.safetensors"),
         ("A width for each layer, chosen so that the file fits:", "pack vgg19 small.safetensors --max-size 6MB"),
         ("Widths of your own:", "pack vgg19 mine.safetensors --bits 'conv1_1=8,conv5_*=3,*=4'"),
-        ("The smallest file that paints as the source does:", "pack vgg19 tiny.safetensors --rate 1.9 --calibrate"),
+        ("The smallest file for what it keeps, in minutes:", "pack vgg19 tiny.safetensors --rate 1.9 --calibrate"),
         ("Three bits that paint as the source does, in minutes:", "pack vgg19 3bit.safetensors --bits 3 --calibrate"),
         ("Only what style transfer looks at:", "pack vgg19 short.safetensors --upto relu5_1"),
         ("Weights that do not say how their inputs were prepared:", "pack my.pth my.safetensors --preprocessing torch"),
