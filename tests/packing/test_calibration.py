@@ -254,7 +254,7 @@ def test_what_cannot_be_calibrated_is_refused(few: None, folder: Path, tmp_path:
     out = tmp_path / "out"
     with pytest.raises(OptionError, match="images: expected `calibrate=True` beside it, got nothing; add that"):
         pack("vgg19", out, images=folder)
-    with pytest.raises(OptionError, match="calibrate: expected widths or a size to calibrate for, got none"):
+    with pytest.raises(OptionError, match="calibrate: expected widths, a rate or a size to calibrate for, got none"):
         pack("vgg19", out, calibrate=True, images=tmp_path / "missing")
     with pytest.raises(OptionError, match="bits: "):  # before any picture is looked at
         pack("vgg19", out, bits=9, calibrate=True, images=tmp_path / "missing")
