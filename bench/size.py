@@ -60,15 +60,16 @@ def errors(network: Features) -> dict[str, float]:
 def nncodec(python: str, qp: int, folder: Path) -> dict[str, Any]:
     """Code the embedded weights with NNCodec, decode them, and measure what is lost."""
     state = load_quantized_state_dict(layout="vggquant")
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in state.items()}
     given, found = folder / "given.npz", folder / "found.npz"
-    np.savez(given, **{name: tensor.numpy() for name, tensor in state.items()})  # type: ignore[arg-type]
+    np.savez(given, **arrays)
     command = [python, "-c", NNCODEC, str(given), str(qp), str(found), str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
     vgg = load_quantized_vgg(upto=LAYERS[-1])
-    with np.load(found) as arrays:
+    with np.load(found) as decoded:
         for name, parameter in vgg.named_parameters():
-            assert arrays[name].shape == tuple(parameter.shape), name
-            parameter.data.copy_(parameter.new_tensor(arrays[name]))
+            assert decoded[name].shape == tuple(parameter.shape), name
+            parameter.data.copy_(parameter.new_tensor(decoded[name]))
     return {"bytes": int(done[-2]), "decode_s": float(done[-1]), "version": done[-3], "errors": errors(vgg)}
 
 

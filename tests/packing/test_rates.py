@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,11 +82,11 @@ def test_weights_of_zeros(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("budget", [{"rate": 1.6}, {"max_size": "36kB", "coding": "huffman"}])
 def test_calibrated_features_are_nearer_at_the_same_size(
-    few: None, folder: Path, budget: dict[str, object], tmp_path: Path
+    few: None, folder: Path, budget: dict[str, Any], tmp_path: Path
 ) -> None:
     plain, calibrated = tmp_path / "plain", tmp_path / "calibrated"
-    pack("vgg19", plain, upto="relu2_1", **budget)  # type: ignore[arg-type]
-    pack("vgg19", calibrated, upto="relu2_1", calibrate=True, images=folder, **budget)  # type: ignore[arg-type]
+    pack("vgg19", plain, upto="relu2_1", **budget)
+    pack("vgg19", calibrated, upto="relu2_1", calibrate=True, images=folder, **budget)
     if "rate" in budget:
         assert 1.55 < rate_of(calibrated) <= 1.6
     else:
@@ -127,11 +128,9 @@ def test_the_same_pictures_give_the_same_bytes(few: None, folder: Path, tmp_path
         ({"calibrate": True}, "calibrate: expected widths, a rate or a size to calibrate for, got none"),
     ],
 )
-def test_budgets_without_a_meaning_are_refused(
-    few: None, options: dict[str, object], match: str, tmp_path: Path
-) -> None:
+def test_budgets_without_a_meaning_are_refused(few: None, options: dict[str, Any], match: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=match):
-        pack("vgg19", tmp_path / "out", upto="relu2_1", **options)  # type: ignore[arg-type]
+        pack("vgg19", tmp_path / "out", upto="relu2_1", **options)
     assert not (tmp_path / "out").exists()
 
 

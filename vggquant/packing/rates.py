@@ -2,7 +2,7 @@
 
 On a fine grid, half the step takes a bit more and loses a quarter. So least is lost where a bit more would gain as
 much in one weight as in any other. How much style transfer sees of the noise of each layer of a VGG stands in a table,
-for which see `budget` too. Finding codes for a step is left to the codec and to `calibration`.
+for which see `budget` too. Finding codes for a step is left to the codec and to `goals`.
 """
 
 from __future__ import annotations
