@@ -18,7 +18,7 @@ PACKAGE = Path(vggquant.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
     "isolation": (("messages",), ("child", "parent")),
-    "networks": (("network",), ("johnson", "vgg"), ("families",)),
+    "networks": (("network",), ("johnson", "vgg"), ("adain",), ("families",)),
     "codec": (("kmeans", "joining"), ("huffman", "entropy"), ("bitstream",), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
@@ -33,8 +33,9 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("devices", "gradients", "features", "half", "preprocessing", "frozen", "phases"),
+        ("borders", "devices", "gradients", "features", "half", "preprocessing", "frozen", "phases"),
         ("johnson", "vgg"),
+        ("adain",),
         ("load", "painters", "onnx_files"),
     ),
     "packing": (
@@ -56,9 +57,11 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "training": (
         ("options",),
-        ("checks", "crops", "objective", "checkpoints", "processes", "packing"),
+        ("checks", "crops", "checkpoints", "processes", "packing"),
+        ("prune", "rounded"),
         ("trainer",),
-        ("training",),
+        ("objective", "adain_objective", "running"),
+        ("training", "adain"),
     ),
     "comparison": (
         ("sample_pictures", "subjects"),
