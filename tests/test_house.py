@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("borders", "devices", "gradients", "features", "half", "preprocessing", "frozen", "phases"),
+        ("borders", "devices", "gradients", "features", "half", "preprocessing", "frozen", "phases", "tiles"),
         ("johnson", "vgg"),
         ("adain",),
         ("load", "painters", "onnx_files"),
@@ -53,7 +53,9 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("checks", "memory", "states"),
         ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),
-        ("painting", "feedforward"),
+        ("feedforward",),
+        ("any_style",),
+        ("painting",),
     ),
     "training": (
         ("options",),
@@ -74,7 +76,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("output", "options"),
         ("progress", "failures"),
-        ("pack", "unpack", "info", "verify", "compare", "stylize", "train"),
+        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "prune"),
         ("app",),
     ),
 }

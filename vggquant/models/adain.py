@@ -7,6 +7,7 @@ shape is left to `networks.adain`, its weights to `painters`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -16,10 +17,15 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, max_po
 from vggquant.errors import OptionError, PictureError
 from vggquant.models import phases
 from vggquant.models.borders import reflected
+from vggquant.models.tiles import in_tiles
 from vggquant.models.vgg import VGG
 from vggquant.networks.adain import FIRST_OF_BLOCKS, AdaINNetwork, TransferLayer
 
 EPSILON = 1e-5  # added to variances, so that a style of one colour has a deviation to divide by
+SHRINKS = Fraction(8)  # sides of pictures over those of features
+TILE = 768  # pixels of a side that are computed at once
+REACH = 40  # pixels that the encoder's features see beyond their own, 37, and those that the decoder sees of, 30
+
 _FAINT = 0.2  # contrast of what an untrained decoder paints
 _LEAST = 1e-6  # root mean square of a layer that is divided by
 
@@ -101,6 +107,16 @@ class AdaIN(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Features of pictures, with an eighth of their sides, rounded up."""
+        return self._encoded(images) if self.training else in_tiles(self._encoded, images, TILE, REACH, 1 / SHRINKS)
+
+    def decode(self, features: Tensor) -> Tensor:
+        """Pictures of features, with eight times their sides."""
+        if self.training:
+            return self._decoded(features)
+        side, margin = int(TILE / SHRINKS), int(REACH / SHRINKS)
+        return in_tiles(self._decoded, features, side, margin, SHRINKS)
+
+    def _encoded(self, images: Tensor) -> Tensor:
         x = images
         for name, layer in self.encoder.named():
             if name in FIRST_OF_BLOCKS:
@@ -108,8 +124,7 @@ class AdaIN(nn.Module):
             x = relu(layer(x))
         return x
 
-    def decode(self, features: Tensor) -> Tensor:
-        """Pictures of features, with eight times their sides."""
+    def _decoded(self, features: Tensor) -> Tensor:
         x = features
         doubled = False
         for name, layer in self.decoder.named():
