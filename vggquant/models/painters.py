@@ -15,6 +15,7 @@ from vggquant.files.weights import Weights
 from vggquant.models.adain import AdaIN
 from vggquant.models.devices import require_device
 from vggquant.models.johnson import Johnson
+from vggquant.models.layout import lay_channels_last
 from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.johnson import JohnsonNetwork
 
@@ -71,4 +72,6 @@ def painter_of(weights: Weights) -> Painter:
             raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
     state = {spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors}
     painter.load_state_dict(state, assign=True)
+    if isinstance(painter, AdaIN):
+        lay_channels_last(painter)
     return painter.eval().requires_grad_(False)
