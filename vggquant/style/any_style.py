@@ -29,9 +29,9 @@ from vggquant.style.options import STRENGTH, PreserveColor, StyleOptions
 from vggquant.style.task import Task
 from vggquant.style.transfer import recoloured, shown
 
-OVERHEAD = 200e6  # bytes that painting needs whatever the sizes of the pictures
-PIXEL_BYTES = 120  # for each pixel of the content and of the largest style, beside their features
-_COPIES, _FEATURE_COPIES = 6, 4  # tensors of a tile's first layers, and of features, that are alive at once
+OVERHEAD = 120e6  # bytes that painting needs whatever the sizes of the pictures
+PIXEL_BYTES = 120  # for each pixel of the largest picture, beside its features
+_COPIES, _FEATURE_COPIES = 3, 4  # tensors of a tile's first layers, and of features, that are alive at once
 
 
 def paint_in_styles(
@@ -136,7 +136,7 @@ def require_memory(painter: AdaIN, pictures: Pictures, device: torch.device) -> 
     style_area = max(math.prod(style.size) for style in pictures.styles)
     each = PIXEL_BYTES + _FEATURE_COPIES * 4 * painter.network.channels[-1] / 64
     tile = min(max(area, style_area), (TILE + 2 * REACH) ** 2) * 4 * max(painter.network.channels[:2]) * _COPIES
-    needed = OVERHEAD + tile + each * (area + style_area)
+    needed = OVERHEAD + tile + each * max(area, style_area)
     if available is None or needed <= available:
         return
     height, width = pictures.content.size
