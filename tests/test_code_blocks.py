@@ -92,7 +92,7 @@ PICTURES = (
     "STYLE.jpg",
     "SKY.png",
 )
-FOLDERS = ("photos", "PHOTOS")  # of pictures
+FOLDERS = ("photos", "PHOTOS", "PAINTINGS")  # of pictures
 # Files that are alike but for their names; `prepared` makes the first of each row.
 VGG16 = ("vgg16-397923af.pth", "vgg16.pth")  # which is taken for torchvision's
 VGG16_PACKED = ("mine.safetensors",)
@@ -244,6 +244,9 @@ def shortened(command: str, arguments: list[str], *, shown: bool) -> list[str]:
         return ["--upto", "relu2_2", "--quiet"]
     if command == "pack" and "--max-size" in arguments and not shown:
         return ["--upto", "relu2_2"]
+    if command == "train" and "adain" in arguments:  # begun anew, it would have to pack three times as many weights
+        start = [] if "--start" in arguments else ["--start", "adain"]
+        return [*start, "--steps", "2", "--size", "32", "--batch", "1", "--device", "cpu"]
     if command == "train":
         return ["--steps", "2", "--size", "32", "--batch", "1", "--style-pixels", "2500"]
     if command == "compare" and "--widths" in arguments and not shown:

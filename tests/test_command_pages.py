@@ -43,7 +43,7 @@ def test_a_page_has_a_question_and_examples(command: str) -> None:
     assert title == f"# vggquant {command}"
     assert "?" in question
     examples = re.findall(rf"^vggquant {command} (?!\[)", page(command), re.MULTILINE)
-    assert 2 <= len(examples) <= 7
+    assert 2 <= len(examples) <= 8
     assert "```text" in page(command)
 
 
