@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ def pictures(*size: int, seed: int = 1) -> Tensor:
 
 
 @pytest.fixture
-def decoded(painter: AdaIN, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
+def decoded(painter: AdaIN, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The features that were decoded."""
     seen: list[Tensor] = []
     decode = painter.decode
@@ -44,7 +43,7 @@ def decoded(painter: AdaIN, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Te
         return decode(features)
 
     monkeypatch.setattr(painter, "decode", note)
-    yield seen
+    return seen
 
 
 def test_its_tensors_are_those_of_the_record(painter: AdaIN) -> None:

@@ -70,16 +70,18 @@ def test_a_network_learns_and_is_packed(folder: Path, tmp_path: Path) -> None:
         assert preview.size == (72, 64)
 
 
-def test_without_a_start_it_begins_with_vggs_encoder(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_start_it_begins_with_vggs_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MEASURED", 2)
-    trained(folder, tmp_path / "out", replace(SMALL, steps=1, part="decoder"), start=None)
-    found = load_stylizer(tmp_path / "out")
+    photographs = Photographs(folder / "photos")
+    options = replace(SMALL, part="decoder")
+    found, digest = module._begun(None, options, photographs, torch.device("cpu"))
+    assert digest is None
     assert found.network == AdaINNetwork()
-    pictures = torch.stack([Crops(Photographs(folder / "photos"), 32, 0, range(2))[index] for index in range(2)])
-    assert isinstance(found, AdaIN)
-    assert float(found.encode(pictures).square().mean()) == pytest.approx(1, rel=0.05)
+    pictures = torch.stack([Crops(photographs, 32, 0, range(2))[index] for index in range(2)])
+    assert float(found.encode(pictures).square().mean()) == pytest.approx(1, rel=1e-3)
+    assert {name.partition(".")[0] for name, each in found.named_parameters() if each.requires_grad} == {"decoder"}
+    again, _ = module._begun(None, options, photographs, torch.device("cpu"))
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in found.state_dict().items())
 
 
 @pytest.mark.parametrize("bits", [None, 3])
@@ -114,7 +116,7 @@ def test_the_same_training_gives_the_same_file_and_going_on_is_exact(
 def test_a_checkpoint_goes_on_with_the_same_start_alone(folder: Path, tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint"
     trained(folder, tmp_path / "first", replace(SMALL, steps=1), checkpoint=checkpoint)
-    with pytest.raises(SourceError, match="checkpoint: start: expected .*, as asked for now"):
+    with pytest.raises(SourceError, match="checkpoint: start: expected "):
         trained(folder, tmp_path / "other", replace(SMALL, steps=1), resume=checkpoint, start=tmp_path / "first")
     with pytest.raises(SourceError, match="checkpoint: part: expected decoder, as asked for now, got both"):
         trained(folder, tmp_path / "other", replace(SMALL, steps=1, part="decoder"), resume=checkpoint)
@@ -131,11 +133,16 @@ def test_a_checkpoint_goes_on_with_the_same_start_alone(folder: Path, tmp_path: 
 
 @pytest.mark.parametrize("part", ["decoder", "both"])
 def test_the_part_that_is_trained(folder: Path, tmp_path: Path, part: Any) -> None:
-    trained(folder, tmp_path / "out", replace(SMALL, steps=2, learning_rate=0.1, part=part))
-    before, after = (load_stylizer(path).state_dict() for path in (folder / "narrow", tmp_path / "out"))
-    same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
-    encoder = {name for name in before if name.startswith("encoder.")}
-    assert same == (encoder if part == "decoder" else set())
+    trained(folder, tmp_path / "out", replace(SMALL, steps=2, learning_rate=0.5, part=part))
+    before, after = (load_stylizer(path) for path in (folder / "narrow", tmp_path / "out"))
+    moved = {}
+    for spec in weight_specs(before.network):
+        one, other = (each.get_parameter(spec.name) for each in (before, after))
+        moved[spec.layer] = float((one - other).norm() / one.norm()) > 0.03  # packing moves them a little
+    assert {layer for layer in moved if layer.startswith("encoder.") and moved[layer]} == (
+        set() if part == "decoder" else {layer for layer in moved if layer.startswith("encoder.")}
+    )
+    assert all(moved[layer] for layer in moved if layer.startswith("decoder."))
 
 
 def test_pairs(folder: Path) -> None:
@@ -168,7 +175,8 @@ def test_pairs(folder: Path) -> None:
     assert all(torch.equal(*each) for each in zip(later[0], pairs[7], strict=True))
 
 
-def test_photographs_lie_on_the_device_that_is_asked_for(folder: Path) -> None:
+def test_photographs_lie_on_the_device_that_is_asked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vggquant.training.crops.GENERATED", 1)
     for photographs in (Photographs(folder / "photos", "meta"), Photographs(None, torch.device("meta"))):
         assert photographs[0].device.type == "meta"
 
@@ -209,7 +217,7 @@ def test_what_cannot_be_trained_is_refused(folder: Path, tmp_path: Path) -> None
 
 def test_a_size_of_the_file(folder: Path, tmp_path: Path) -> None:
     trained(folder, tmp_path / "out", replace(SMALL, steps=1), max_size=9000)
-    assert 8000 < (tmp_path / "out").stat().st_size <= 9000
+    assert 7000 < (tmp_path / "out").stat().st_size <= 9000
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_dead_channels_are_not_missed() -> None:
     left.load_state_dict(pruned(WIDE, painter.state_dict(), NARROW))
     content, style = (torch.rand(1, 3, *size, dtype=torch.float64) for size in ((40, 56), (33, 32)))
     expected = painter(content, [style])
-    assert float(expected.std()) > 0.01
+    assert float(expected.std()) > 0.001
     # a dead channel of the encoder has the deviation of epsilon, and a mean of 0, before and behind AdaIN
     assert torch.allclose(left(content, [style]), expected, rtol=0, atol=1e-12)
 
@@ -66,7 +66,7 @@ def test_the_channels_of_least_norm_go_with_what_reads_them() -> None:
 def test_at_most_the_share_is_left_in_multiples(keep: float, first: str) -> None:
     network = AdaINNetwork()
     if first == "conv4_1" and keep < 0.7:
-        with pytest.raises(OptionError, match="keep: expected a share of weights that can be kept, got .*; keep more"):
+        with pytest.raises(OptionError, match="keep: expected a share of weights that can be kept"):
             narrowed(network, keep, first)
         return
     found = narrowed(network, keep, first)
@@ -103,7 +103,8 @@ def test_files(path: Path) -> None:
     assert read(out).network == shape
     assert load_stylizer(out).network == shape
     found = info(out)
-    assert str(found.changes).startswith("made for a test; pruned to 0.")
+    assert str(found.changes).startswith("made for a test; ")
+    assert "; pruned to 0.258 of its weights" in str(found.changes)
     assert verify(out).layers
     with pytest.raises(StorageError, match="expected a new file"):
         prune(path, out, 0.5)
