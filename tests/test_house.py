@@ -60,7 +60,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "training": (
         ("options",),
         ("checks", "crops", "checkpoints", "processes", "packing"),
-        ("prune", "rounded"),
+        ("pruning", "rounded"),
         ("trainer",),
         ("objective", "adain_objective", "running"),
         ("training", "adain"),

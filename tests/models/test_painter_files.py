@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from tests.conftest import run
+from tests.conftest import natural_picture, run
 from tests.sealing import reseal, unseal
 from vggquant import info, load_quantized_vgg, load_stylizer, verify
 from vggquant.errors import NetworkError
 from vggquant.files.container import write
-from vggquant.files.sources import PAINTERS, embedded_path
+from vggquant.files.sources import ANY_STYLE, PAINTERS, embedded_path
+from vggquant.models.features import gram_matrix, relative_error
 from vggquant.models.johnson import Johnson
+from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.johnson import JohnsonNetwork
+from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.pictures.generated import generated_pictures
 from vggquant.training.packing import palettized, unquantized
 
@@ -34,24 +41,54 @@ def content(tmp_path: Path) -> Path:
     return tmp_path / "content.png"
 
 
+ONE_STYLE = [name for name in PAINTERS if name != ANY_STYLE]
+
+
 @pytest.mark.parametrize("name", PAINTERS)
 def test_embedded_networks_are_small_and_say_how_they_were_made(name: str) -> None:
-    assert embedded_path(name).stat().st_size <= 17_000
+    assert embedded_path(name).stat().st_size <= (1_500_000 if name == ANY_STYLE else 17_000)
     network = load_stylizer(name).network
-    assert network == JohnsonNetwork.stock("tiny", 0.3)
-    assert network.parameters == 11_868
+    if isinstance(network, AdaINNetwork):
+        assert network.parameters <= 2_800_000
+        assert "Simonyan" in str(info(name).attribution)
+    else:
+        assert network == JohnsonNetwork.stock("tiny", 0.3)
+        assert network.parameters == 11_868
     assert str(info(name).changes).startswith("trained by vggquant")
     assert verify(name).layers
 
 
-@pytest.mark.parametrize("name", PAINTERS)
+@pytest.mark.parametrize("name", ONE_STYLE)
 def test_embedded_networks_paint(name: str) -> None:
     (array,) = generated_pictures(1, 96, 128, 2)
-    picture = torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255
+    picture = tensor(array)
     painted = load_stylizer(name)(picture)
     assert 0.05 < float((painted - picture).abs().mean()) < 0.5
     edges, painted_edges = (x.diff(dim=3).flatten() for x in (picture.mean(1, True), painted.mean(1, True)))
     assert float(torch.corrcoef(torch.stack([edges, painted_edges]))[0, 1]) > 0.2  # what was there is there still
+
+
+def tensor(array: npt.NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+@pytest.mark.parametrize(("content", "style"), [("astronaut", "coffee"), ("chelsea", "rocket"), ("coffee", "chelsea")])
+def test_the_embedded_network_paints_in_any_style(content: str, style: str) -> None:
+    """A picture is still there, and nearer to the style than it was."""
+    picture, other = (tensor(natural_picture(name)[:256:2, :320:2]) for name in (content, style))
+    vgg = load_quantized_vgg()
+    with torch.inference_mode():
+        painted = load_stylizer(ANY_STYLE)(picture, [other])
+        found, before, wanted = (vgg(x, [CONTENT_LAYER, *STYLE_LAYERS]) for x in (painted, picture, other))
+
+        def style_error(features: Mapping[str, Tensor]) -> float:
+            grams = [(gram_matrix(features[layer]), gram_matrix(wanted[layer])) for layer in STYLE_LAYERS]
+            return sum(relative_error(*pair) for pair in grams) / len(grams)
+
+        kept, unlike = (relative_error(x[CONTENT_LAYER], before[CONTENT_LAYER]) for x in (found, wanted))
+    assert kept < 1.1
+    assert kept < 0.9 * unlike
+    assert style_error(found) < 0.8 * style_error(before)
 
 
 def test_no_vgg(data: bytes, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`vggquant prune`: its options and its report; the pruning is left to `training.prune`."""
+"""`vggquant prune`: its options and its report; the pruning is left to `training.pruning`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vggquant.networks.adain import NAMES
         ("Only in the deep layers:", "prune NET OUT --keep 0.4 --first conv3_1"),
         (
             "Then train what is left:",
-            "train --network adain --part both --start OUT -o NEXT --images PHOTOS --styles PAINTINGS",
+            "train --network adain --part both --start OUT -o NEW --styles DIR",
         ),
     ),
 )
@@ -30,7 +30,8 @@ from vggquant.networks.adain import NAMES
     type=Word(NAMES),
     default=NAMES[0],
     show_default=True,
-    help="First convolution of the encoder that loses channels.",
+    metavar="CONVOLUTION",
+    help="First convolution of the encoder that loses channels, conv1_1 ... conv4_1.",
 )
 @force_option
 def prune(network: str, out: str, keep: float, first: str, force: bool) -> None:
@@ -39,7 +40,7 @@ def prune(network: str, out: str, keep: float, first: str, force: bool) -> None:
     Encoder and decoder lose the channels whose filters are smallest, as many in each. What is left paints badly until
     it is trained on.
     """
-    from vggquant.training.prune import prune as run
+    from vggquant.training.pruning import prune as run
 
     left = run(network, out, keep, first=first, force=force)
     channels = ", ".join(map(str, left.channels))

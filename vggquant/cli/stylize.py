@@ -83,7 +83,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
         ),
         ("A style where a mask is white:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --mask SKY.png"),
         ("Go on after Ctrl-C:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --resume OUT.png --force"),
-        ("In a second, in any style:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --network adain --strength 0.7"),
+        ("In a second, in any style:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --network adain"),
         ("In a fraction of a second, in one style:", "stylize CONTENT.jpg -o OUT.png --network starry"),
     ),
 )

@@ -52,7 +52,7 @@ def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
         ),
         (
             "A network that takes any style:",
-            "train --network adain -o OUT --images PHOTOS --styles PAINTINGS --device cuda",
+            "train --network adain -o OUT --images PHOTOS --styles PAINTINGS",
         ),
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from vggquant.style.transfer import recoloured, shown
 OVERHEAD = 120e6  # bytes that painting needs whatever the sizes of the pictures
 PIXEL_BYTES = 120  # for each pixel of the largest picture, beside its features
 _COPIES, _FEATURE_COPIES = 3, 4  # tensors of a tile's first layers, and of features, that are alive at once
+_ALIKE = 0.1  # how far the area of styles that were given the content's may differ from it
 
 
 def paint_in_styles(
@@ -88,18 +89,9 @@ def paint_in_styles(
     with located(content):
         require_memory(painter, pictures, place)
     result = paint_through(painter, pictures.task(place, 0, 0), strength, style_weights, preserve_color).cpu()
-    settings = {
-        "network": sha256(read_file(inputs.weights)),
-        "preserve_color": preserve_color,
-        "sha256": {key: pictures.checksums(inputs)[key] for key in ("content", "styles", "masks")},
-        "strength": strength,
-        "style_sizes": [[style.size[1], style.size[0]] for style in pictures.styles],
-        "style_weights": None if style_weights is None else list(style_weights),
-        "torch": torch.__version__,
-        "vggquant": version("vggquant"),
-    }
-    picture = Picture(result, pictures.content.alpha, pictures.content.icc, json.dumps(settings, sort_keys=True))
-    write_picture(out, picture, force=force)
+    settings = {"preserve_color": preserve_color, "strength": strength, "style_weights": style_weights}
+    text = _text(inputs, pictures, settings)
+    write_picture(out, Picture(result, pictures.content.alpha, pictures.content.icc, text), force=force)
     height, width = pictures.content.size
     return Painted(os.fspath(out), width, height, _notes(inputs, out, pictures))
 
@@ -132,20 +124,29 @@ def require_memory(painter: AdaIN, pictures: Pictures, device: torch.device) -> 
         PictureError: They would not; the error names a size that would.
     """
     available = available_memory(device)
-    area = math.prod(pictures.content.size)
-    style_area = max(math.prod(style.size) for style in pictures.styles)
-    each = PIXEL_BYTES + _FEATURE_COPIES * 4 * painter.network.channels[-1] / 64
-    tile = min(max(area, style_area), (TILE + 2 * REACH) ** 2) * 4 * max(painter.network.channels[:2]) * _COPIES
-    needed = OVERHEAD + tile + each * max(area, style_area)
+    height, width = pictures.content.size
+    area, style_area = height * width, max(math.prod(style.size) for style in pictures.styles)
+    needed = _memory(painter, area, style_area)
     if available is None or needed <= available:
         return
-    height, width = pictures.content.size
-    share = math.sqrt(max(0.0, available - OVERHEAD) / (needed - OVERHEAD))
-    cure = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
-    if style_area > area:
-        cure = "choose smaller styles"
+    apart = abs(style_area / area - 1) > _ALIKE  # styles have a size of their own, and not the content's
+    shares = (percent / 100 for percent in range(99, 0, -1))
+    fitting = (s for s in shares if _memory(painter, s**2 * area, (1 if apart else s**2) * style_area) <= available)
+    share = next(fitting, None)
+    if share is not None:
+        cure = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
+    else:
+        cure = "choose smaller styles" if apart and style_area > area else "make more memory free"
     expected = f"a painting in the {available / 1e9:.1f} GB left on {device}"
     raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
+
+
+def _memory(painter: AdaIN, area: float, style_area: float) -> float:
+    """Bytes that painting takes, given the areas of the content and of the largest style."""
+    channels = painter.network.channels
+    each = PIXEL_BYTES + _FEATURE_COPIES * 4 * channels[-1] / 64
+    tile = min(max(area, style_area), (TILE + 2 * REACH) ** 2) * 4 * max(channels[:2]) * _COPIES
+    return OVERHEAD + tile + each * max(area, style_area)
 
 
 def _loaded(network: PathLike, device: torch.device) -> AdaIN:
@@ -155,6 +156,19 @@ def _loaded(network: PathLike, device: torch.device) -> AdaIN:
             cure = "leave the styles out"
             raise OptionError("a network that takes any style", f"one of the family {painter.network.family}", cure)
     return painter
+
+
+def _text(inputs: Inputs, pictures: Pictures, settings: Mapping[str, object]) -> str:
+    """What a PNG tells in its text: the settings, and what else makes the painting what it is; no paths."""
+    checksums = pictures.checksums(inputs)
+    made_with = {
+        "network": checksums["weights"],
+        "sha256": {key: checksums[key] for key in ("content", "styles", "masks")},
+        "style_sizes": [[style.size[1], style.size[0]] for style in pictures.styles],
+        "torch": torch.__version__,
+        "vggquant": version("vggquant"),
+    }
+    return json.dumps({**made_with, **settings}, sort_keys=True)
 
 
 def _notes(inputs: Inputs, out: PathLike, pictures: Pictures) -> tuple[str, ...]:

@@ -113,8 +113,7 @@ def paint(
         style_size: Longer side of the styles in pixels.
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
-        start: A picture to optimise from, instead of what the options say; the word ``adain`` for what that network
-            paints of the same pictures.
+        start: A picture to optimise from, instead of what the options say, or ``adain``: what that network paints.
         resume: A picture on the way to go on from, exactly if its state lies beside it. `steps` may be more now.
         device: Where to compute.
         supplemental_devices: Device and layer (a name, or an index from 1) from which it is used.

@@ -9,7 +9,7 @@ from vggquant.lazy_imports import offer
 if TYPE_CHECKING:
     from vggquant.training.adain import train_adain
     from vggquant.training.options import AdaINOptions, TrainingOptions
-    from vggquant.training.prune import prune
+    from vggquant.training.pruning import prune
     from vggquant.training.running import TrainingInterrupted, TrainReport
     from vggquant.training.training import train
 
@@ -31,7 +31,7 @@ __getattr__, __dir__ = offer(
         "TrainReport": "running",
         "TrainingInterrupted": "running",
         "TrainingOptions": "options",
-        "prune": "prune",
+        "prune": "pruning",
         "train": "training",
         "train_adain": "adain",
     },

@@ -1,6 +1,6 @@
 """Trains AdaIN from files to a file: `train_adain`.
 
-What is written is left to `running`, one step of the training to `trainer`, and leaving out channels to `prune`.
+What is written is left to `running`, one step of the training to `trainer`, and leaving out channels to `pruning`.
 """
 
 from __future__ import annotations

@@ -239,8 +239,11 @@ class _Run:
             self._try(self._preview, self.files.preview)
 
     def _preview(self, path: PathLike) -> None:
+        painter = self.lesson.painter.eval()  # or rounded weights would count it as a step, and go on otherwise
         with torch.no_grad():
-            write_picture(path, Picture(self.lesson.shown().cpu()), force=True)
+            shown = self.lesson.shown().cpu()
+        painter.train()
+        write_picture(path, Picture(shown), force=True)
 
     def _try(self, write: Callable[..., object], *arguments: PathLike) -> None:
         try:

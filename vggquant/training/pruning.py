@@ -99,14 +99,14 @@ def prune(path: PathLike, out: PathLike, keep: float, *, first: str = NAMES[0], 
     weights = read(file)
     network = weights.network
     if not isinstance(network, AdaINNetwork):
-        cure = "name one that train made with `network` adain"
+        cure = "name one that takes any style, such as adain"
         with located(name_of(file)):
             raise NetworkError("a network of the family adain", network.family, cure)
     shape = narrowed(network, keep, first)
     state = {spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors}
     arrays = {name: tensor.numpy() for name, tensor in pruned(network, state, shape).items()}
-    share = f"{shape.parameters / network.parameters:.3f}"
-    changes = f"{weights.provenance.changes}; pruned to {share} of its weights"
+    made = f"pruned to {shape.parameters / network.parameters:.3f} of its weights"
+    changes = "; ".join(filter(None, [weights.provenance.changes, made]))
     provenance = replace(weights.provenance, sha256=sha256(read_file(file)), layout="vggquant", changes=changes)
     write(out, palettized(Weights(shape, {}, arrays, provenance), None, None), force=force)
     return shape
