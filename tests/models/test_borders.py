@@ -23,7 +23,7 @@ def test_the_function_for_gpus_is_torchs_own_with_its_gradient(
     assert torch.equal(found, expected)
     assert found.is_contiguous(memory_format=format_)
     gradients = [torch.autograd.grad((y * weight).sum(), x)[0] for y in (found, expected)]
-    assert torch.allclose(*gradients, atol=1e-12)
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-12)
     assert torch.autograd.gradcheck(_Reflected.apply, x)
 
 

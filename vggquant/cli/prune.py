@@ -16,10 +16,7 @@ from vggquant.networks.adain import NAMES
     epilog=examples(
         ("Two fifths of the weights:", "prune NET OUT --keep 0.4"),
         ("Only in the deep layers:", "prune NET OUT --keep 0.4 --first conv3_1"),
-        (
-            "Then train what is left:",
-            "train --network adain --part both --start OUT -o NEW --styles DIR",
-        ),
+        ("Less at once, to train what is left before the next step:", "prune NET OUT --keep 0.7"),
     ),
 )
 @click.argument("network", metavar="NET", type=PAINTER)
