@@ -25,11 +25,11 @@ from vggquant.cli.options import (
 )
 from vggquant.cli.output import echo, echo_notes
 from vggquant.cli.progress import progress_bar
-from vggquant.errors import OptionError, located
+from vggquant.errors import NetworkError, OptionError, located
 from vggquant.files.container import read_outline
 from vggquant.files.sources import ANY_STYLE, resolve
 from vggquant.networks.adain import AdaINNetwork
-from vggquant.networks.vgg import require_vgg
+from vggquant.networks.vgg import as_vgg, require_vgg
 from vggquant.style.options import (
     LONGEST,
     NO_MASK,
@@ -281,10 +281,14 @@ def stylize(
 
 
 def _takes_any_style(network: str) -> bool:
-    """Whether a network takes its style from pictures."""
+    """Whether a network takes its style from pictures; one that does not paint at all is refused."""
     path = resolve(network)
     with located(path):
-        return read_outline(path).family == AdaINNetwork.family
+        found = read_outline(path)
+        if as_vgg(found) is not None:
+            cure = "name one that `vggquant train` made, or pass it as `weights`"
+            raise NetworkError("a network that paints", f"a network of the family {found.family}", cure)
+    return found.family == AdaINNetwork.family
 
 
 def _require_served(serving: set[str], by: str) -> None:
