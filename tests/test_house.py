@@ -18,7 +18,7 @@ PACKAGE = Path(vggquant.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
     "isolation": (("messages",), ("child", "parent")),
-    "networks": (("network",), ("johnson", "vgg"), ("families",)),
+    "networks": (("network",), ("arbitrary", "johnson", "vgg"), ("families",)),
     "codec": (("kmeans", "joining"), ("huffman", "entropy"), ("bitstream",), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
         ("devices", "gradients", "features", "half", "preprocessing", "frozen", "phases"),
-        ("johnson", "vgg"),
+        ("arbitrary", "johnson", "vgg"),
         ("load", "painters", "onnx_files"),
     ),
     "packing": (
@@ -56,8 +56,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "training": (
         ("options",),
-        ("checks", "crops", "objective", "checkpoints", "processes", "packing"),
-        ("trainer",),
+        ("checks", "crops", "objective", "checkpoints", "processes", "packing", "views", "normalising"),
+        ("distil", "trainer"),
         ("training",),
     ),
     "comparison": (
