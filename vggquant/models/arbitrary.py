@@ -184,7 +184,8 @@ class _Steered(nn.Module):
         x = _bordered(x, self._layer.kernel, self._border)
         x = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
         gain, shift = (part(codes)[:, :, None, None] for part in (self.gain, self.shift))
-        variance, mean = torch.var_mean(x.float(), (2, 3), correction=0, keepdim=True)
+        x = x.float()  # in a half type too much of small deviations would be lost
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
         scale = gain * (variance + EPSILON).rsqrt()
         return torch.addcmul(shift - mean * scale, x, scale)
 

@@ -56,9 +56,9 @@ class DistilOptions:
     """
 
     batch: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 4e-3
     side: int = 256
-    style_side: int = 384
+    style_side: int = 448
     scales: tuple[float, float] = (0.8, 1.6)
     contents: int = 4096
     styles: int = 1024
@@ -130,7 +130,7 @@ class PredictorDistillation:
         return folded(self._trained)
 
     def step(self, progress: float) -> dict[str, Tensor]:
-        """Look at some styles, and change the weights a little; gives the loss, and what it is relative to."""
+        """Look at some styles, and change the weights a little; gives the loss, and its share of their variance."""
         views = style_views(self._paintings, self._photographs, self._options.batch)
         with torch.no_grad():
             wanted = self._teacher(views)
@@ -140,7 +140,7 @@ class PredictorDistillation:
         with _half(views.device):
             loss = mse_loss(self._trained(views).float(), wanted)
         self._descent.step(loss, progress)
-        return {"code": loss.detach(), "relative": loss.detach() / wanted.var()}
+        return {"code": loss.detach(), "share": loss.detach() / wanted.var(0).mean()}
 
     def _painted(self, views: Tensor, codes: Tensor) -> Tensor:
         """Some of the views, painted in the styles of others, more or less."""
