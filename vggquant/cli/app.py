@@ -22,6 +22,7 @@ COMMANDS = (
     "compare",
     "info",
     "pack",
+    "prune",
     "stylize",
     "train",
     "unpack",
