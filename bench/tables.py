@@ -13,11 +13,11 @@ from typing import Any
 
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
-from bench.painter_tables import continuum, one_pass
+from bench.painter_tables import any_style, continuum, one_pass, start
 from bench.size_tables import rate_against, rate_plain, small, small_regrets
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "rate")
+NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "any-style", "rate")
 DOCS = tuple(f"docs/{name}.md" for name in NAMES)
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
@@ -373,6 +373,8 @@ TABLES: dict[str, Callable[[], str]] = {
         fidelity,
         one_pass,
         continuum,
+        any_style,
+        start,
         rate_against,
         rate_plain,
         small,
