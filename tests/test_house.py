@@ -18,7 +18,7 @@ PACKAGE = Path(vggquant.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
     "isolation": (("messages",), ("child", "parent")),
-    "networks": (("network",), ("johnson", "vgg"), ("adain",), ("families",)),
+    "networks": (("network",), ("arbitrary", "johnson", "vgg"), ("adain",), ("families",)),
     "codec": (("kmeans", "joining"), ("huffman", "entropy"), ("bitstream",), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
@@ -33,10 +33,12 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("borders", "devices", "gradients", "features", "half", "layout", "preprocessing", "frozen", "phases", "tiles"),
-        ("johnson", "vgg"),
+        ("borders", "devices", "gradients", "features", "half", "layout", "mixing"),
+        ("preprocessing", "frozen", "phases", "tiles"),
+        ("arbitrary", "johnson", "vgg"),
         ("adain",),
         ("load", "painters", "onnx_files"),
+        ("half_safe",),
     ),
     "packing": (
         ("budget", "rates", "widths", "inspection", "moments", "rounding", "calibration_pictures"),
@@ -49,7 +51,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "style": (
         ("options",),
         ("descent", "losses", "scales"),
-        ("task",),
+        ("task", "style_files"),
         ("checks", "memory", "states"),
         ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),
@@ -59,10 +61,10 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "training": (
         ("options",),
-        ("checks", "crops", "checkpoints", "processes", "packing"),
+        ("checks", "crops", "checkpoints", "processes", "packing", "views", "normalising"),
         ("pruning", "rounded"),
         ("trainer",),
-        ("objective", "adain_objective", "running"),
+        ("objective", "adain_objective", "distil", "running"),
         ("training", "adain"),
     ),
     "comparison": (

@@ -41,10 +41,10 @@ def content(tmp_path: Path) -> Path:
     return tmp_path / "content.png"
 
 
-ONE_STYLE = [name for name in PAINTERS if name != ANY_STYLE]
+ONE_STYLE = [name for name in PAINTERS if name not in ("adain", "arbitrary")]
 
 
-@pytest.mark.parametrize("name", PAINTERS)
+@pytest.mark.parametrize("name", [*ONE_STYLE, ANY_STYLE])
 def test_embedded_networks_are_small_and_say_how_they_were_made(name: str) -> None:
     assert embedded_path(name).stat().st_size <= (1_500_000 if name == ANY_STYLE else 17_000)
     network = load_stylizer(name).network
