@@ -89,25 +89,25 @@ def paint_in_styles(
     painter = _loaded(inputs.weights, place := require_device(device))
     saved = _saved_styles(painter, inputs, preserve_color)
     inputs = replace(inputs, styles=tuple(path for path in styles if not is_style(path)))
-    pictures = read_pictures(inputs, Sizes(size, pixels, style_size, style_pixels), most=None)
-    check_ending(out, max(pictures.content.size))
-    with located(content):
-        require_memory(painter, pictures, place)
+    pictures = _read(inputs, Sizes(size, pixels, style_size, style_pixels), out, painter)
     task = pictures.task(place, 0, 0)
     if save_style is not None:
         blended = _blended(painter, recoloured(task, preserve_color), saved, style_weights, inputs)
         write_style(save_style, blended, sha256(read_file(inputs.weights)), force=force)
     result = paint_through(painter, task, strength, style_weights, preserve_color, saved).cpu()
-    settings = {
-        "preserve_color": preserve_color,
-        "strength": strength,
-        "style_codes": {index: code[0].tolist() for index, code in saved.items()},
-        "style_weights": style_weights,
-    }
-    text = _text(inputs, pictures, settings)
-    write_picture(out, Picture(result, pictures.content.alpha, pictures.content.icc, text), force=force)
-    height, width = pictures.content.size
-    return Painted(os.fspath(out), width, height, _notes(inputs, out, pictures))
+    codes = {index: code[0].tolist() for index, code in saved.items()}
+    kept = {"strength": strength, "style_codes": codes, "style_weights": style_weights}
+    settings = {"preserve_color": preserve_color, **kept}
+    return _written(out, result, inputs, pictures, settings, force=force)
+
+
+def _read(inputs: Inputs, sizes: Sizes, out: PathLike, painter: AnyStyle) -> Pictures:
+    """The pictures at their sizes; those that cannot be painted or written are refused."""
+    pictures = read_pictures(inputs, sizes, most=None)
+    check_ending(out, max(pictures.content.size))
+    with located(inputs.content):
+        require_memory(painter, pictures, next(painter.parameters()).device)
+    return pictures
 
 
 def begun_by(network: PathLike, pictures: Pictures, options: StyleOptions) -> Pictures:
@@ -249,9 +249,11 @@ def _loaded(network: PathLike, device: torch.device) -> AnyStyle:
     return painter
 
 
-def _text(inputs: Inputs, pictures: Pictures, settings: Mapping[str, object]) -> str:
-    """What a PNG tells in its text: the settings, and what else makes the painting what it is; no paths."""
-    checksums = pictures.checksums(inputs)
+def _written(
+    out: PathLike, painted: Tensor, inputs: Inputs, pictures: Pictures, settings: Mapping[str, object], *, force: bool
+) -> Painted:
+    """Write a painting, of which a PNG's text tells the settings and what else makes it what it is; no paths."""
+    checksums, content = pictures.checksums(inputs), pictures.content
     made_with = {
         "network": checksums["weights"],
         "sha256": {key: checksums[key] for key in ("content", "styles", "masks")},
@@ -259,7 +261,9 @@ def _text(inputs: Inputs, pictures: Pictures, settings: Mapping[str, object]) ->
         "torch": torch.__version__,
         "vggquant": version("vggquant"),
     }
-    return json.dumps({**made_with, **settings}, sort_keys=True)
+    text = json.dumps({**made_with, **settings}, sort_keys=True)
+    write_picture(out, Picture(painted, content.alpha, content.icc, text), force=force)
+    return Painted(os.fspath(out), content.size[1], content.size[0], _notes(inputs, out, pictures))
 
 
 def _notes(inputs: Inputs, out: PathLike, pictures: Pictures) -> tuple[str, ...]:
