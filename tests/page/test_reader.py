@@ -1,0 +1,135 @@
+"""The reader in JavaScript beside the package's own: golden files, the shipped networks, and files with any damage."""
+
+from __future__ import annotations
+
+import base64
+import random
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import GOLDEN
+from tests.mutants import SEEDS_BY_VERSION, raw_mutant, resealed_mutant
+from tests.page.javascript import NEEDS_NODE, TOY, run_node
+from tests.sealing import reseal, unseal
+from tests.toy import toy_family
+from vggquant.errors import VggQuantError
+from vggquant.files.container import check_codes, from_bytes
+from vggquant.files.sources import PAINTERS, embedded_path
+
+pytestmark = NEEDS_NODE
+
+SCRIPTS = ("codes.js", "json.js", "reader.js", "networks.js")
+JUDGE = """
+function judge(data) {
+  try {
+    const { tensors, attribution } = readNetwork(Uint8Array.from(Buffer.from(data, "base64")));
+    const sums = [...tensors].map(([name, values]) => [name, checksum(new Uint8Array(values.buffer, values.byteOffset,
+      values.byteLength))]);
+    return { sums: Object.fromEntries(sums), attribution };
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    return { refused: error.message };
+  }
+}
+"""
+MUTANTS = 3000
+
+
+def read_by_script(files: list[bytes]) -> list[Any]:
+    return run_node(SCRIPTS, TOY + JUDGE, [base64.b64encode(data).decode() for data in files])
+
+
+def read_by_package(data: bytes) -> dict[str, str] | None:
+    """CRC-32 of each tensor, or nothing if the file is refused."""
+    try:
+        with toy_family():
+            weights = from_bytes(np.frombuffer(data, np.uint8))
+            check_codes(weights)
+    except VggQuantError:
+        return None
+    found = {spec.name: weights.array(spec.name) for spec in weights.network.tensors}
+    return {name: f"{zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}" for name, array in found.items()}
+
+
+def test_golden_and_shipped_files_are_read_alike() -> None:
+    paths = [*sorted((GOLDEN / "version2").glob("*.safetensors")), *map(embedded_path, PAINTERS)]
+    files = [path.read_bytes() for path in paths]
+    for path, data, found in zip(paths, files, read_by_script(files), strict=True):
+        assert found["sums"] == read_by_package(data), path
+    assert len(paths) == 8
+
+
+def test_files_with_any_damage_are_refused_or_read_alike() -> None:
+    rng = random.Random(21)
+    seeds = SEEDS_BY_VERSION[1]
+    files = [(resealed_mutant if i % 2 else raw_mutant)(rng, rng.choice(seeds)) for i in range(MUTANTS)]
+    accepted = 0
+    for data, found in zip(files, read_by_script(files), strict=True):
+        expected = read_by_package(data)
+        assert (None if "refused" in found else found["sums"]) == expected, found
+        accepted += expected is not None
+    assert accepted > MUTANTS // 40  # or the half with right checksums would prove nothing
+
+
+def test_no_bit_is_unguarded() -> None:
+    data = bytearray((GOLDEN / "version2" / "shared.safetensors").read_bytes())
+    files = []
+    for place in range(len(data)):
+        data[place] ^= 1 << place % 8
+        files.append(bytes(data))
+        data[place] ^= 1 << place % 8
+    assert all("refused" in found for found in read_by_script(files))
+
+
+@pytest.mark.parametrize("name", ["planes-1", "huffman-4", "nested"])
+def test_a_vgg_is_refused(name: str) -> None:
+    (found,) = read_by_script([(GOLDEN / f"{name}.safetensors").read_bytes()])
+    assert found == {"refused": "expected format version 2, got 1, which holds a VGG"}
+
+
+NUMBERS = [0.1, 1e-4, 9.99e-5, 1e-7, 123456789012345.6, 1e15, 1e16, 1.5e22, 5e-324, -0.0, 40.0, 1e300, -12.25]
+
+
+def test_numbers_have_the_form_that_the_package_gives_them() -> None:
+    files = []
+    for number in NUMBERS:
+        header, metadata, body = unseal((GOLDEN / "version2" / "shared.safetensors").read_bytes())
+        metadata["weights"]["conv.weight"]["sqnr_db"] = number
+        files.append(reseal(header, metadata, body))
+    assert all("sums" in found for found in read_by_script(files))
+
+
+def test_texts_have_the_form_that_the_package_gives_them() -> None:
+    texts = ["é\U0001f3a8", 'a "quoted" \\ text', "\t\n\r\b\f\x01\x7f", "</script>", "", None]
+    files = []
+    for text in texts:
+        header, metadata, body = unseal((GOLDEN / "version2" / "shared.safetensors").read_bytes())
+        metadata["attribution"] = text
+        files.append(reseal(header, metadata, body))
+    assert [found["attribution"] for found in read_by_script(files)] == texts
+
+
+def test_streams_of_every_form_of_deflate_are_inflated() -> None:
+    judge = """function judge([stream, size]) {
+      const bytes = Uint8Array.from(Buffer.from(stream, "base64"));
+      try {
+        const { data, end } = inflate(bytes, 1, size);
+        return [Buffer.from(data).toString("base64"), end];
+      } catch (error) { return error instanceof Refused ? null : String(error.stack); }
+    }"""
+    rng = np.random.default_rng(3)
+    texts = [bytes(70_000), b"", b"x", rng.bytes(70_000), bytes(rng.integers(0, 3, 9_000).astype(np.uint8)), b"ab" * 999]
+    cases, expected = [], []
+    for text in texts:
+        for level, strategy in ((0, 0), (1, 0), (9, 0), (9, zlib.Z_HUFFMAN_ONLY), (9, zlib.Z_FIXED), (9, zlib.Z_RLE)):
+            packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
+            stream = packer.compress(text) + packer.flush()
+            encoded = base64.b64encode(b"\0" + stream + b"behind").decode()
+            cases += [[encoded, len(text)], [encoded, len(text) + 1], [encoded, len(text) - 1]]
+            expected += [[base64.b64encode(text).decode(), 1 + len(stream)], None, None]
+    kept = [i for i, (_, size) in enumerate(cases) if size >= 0]
+    found = run_node(SCRIPTS, judge, [cases[i] for i in kept])
+    assert found == [expected[i] for i in kept]
