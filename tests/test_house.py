@@ -68,10 +68,11 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("drawing",),
         ("report",),
     ),
+    "page": (("page",),),
     "cli": (
         ("output", "options"),
         ("progress", "failures"),
-        ("pack", "unpack", "info", "verify", "compare", "stylize", "train"),
+        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "page"),
         ("app",),
     ),
 }
@@ -175,6 +176,7 @@ COMMAND = (
         "import vggquant; vggquant.pack, vggquant.VggQuantError",
         COMMAND.format(arguments=["info", "vgg19"]),
         COMMAND.format(arguments=["verify", "vgg19"]),
+        "from vggquant.page.page import page_of; page_of(['starry'])",
         COMMAND.format(arguments=["--help"]),
     ],
 )

@@ -22,6 +22,7 @@ COMMANDS = (
     "compare",
     "info",
     "pack",
+    "page",
     "stylize",
     "train",
     "unpack",

@@ -108,13 +108,17 @@ function convolveRowFully(window, length, top, weights, { kernel, stride, inputs
     const first = block * BLOCK;
     const several = Math.min(BLOCK, outputs - first);
     for (let x = 0; x < width; x += BLOCK) {
-      let [a0, a1, a2, b0, b1, b2, c0, c1, c2] = [0, 0, 0, 0, 0, 0, 0, 0, 0];
+      let a0 = 0, a1 = 0, a2 = 0, b0 = 0, b1 = 0, b2 = 0, c0 = 0, c1 = 0, c2 = 0; // pixels a to c
       let w = block * kernel * run * BLOCK;
       for (let ky = 0; ky < kernel; ky++) {
         let at = ((top + ky) % kernel) * length + x * step;
         for (const end = at + run; at < end; at++) {
-          const [u, v, z] = [window[at], window[at + step], window[at + 2 * step]];
-          const [w0, w1, w2] = [weights[w], weights[w + 1], weights[w + 2]];
+          const u = window[at];
+          const v = window[at + step];
+          const z = window[at + 2 * step];
+          const w0 = weights[w];
+          const w1 = weights[w + 1];
+          const w2 = weights[w + 2];
           a0 += u * w0;
           a1 += u * w1;
           a2 += u * w2;

@@ -1,0 +1,318 @@
+// What the page does: takes a picture, has it painted, shows both, and saves the painting.
+// Painting is left to a worker, which runs painter.js and the scripts before it.
+
+const MOST_BYTES = 100e6; // of a picture's file
+const MOST_READ = 100e6; // pixels of a picture
+const MOST_PAINTED = 2 ** 23; // and of what is painted of it: a result of nine channels then takes 300 MB
+const LIVE = { least: 12_000, most: 300_000, wanted: 0.1, slowest: 0.7 }; // pixels, and seconds for a picture
+
+const element = (id) => document.getElementById(id);
+const files = JSON.parse(element("networks").textContent).map(({ name, file }) => {
+  return { name, bytes: Uint8Array.from(atob(file), (character) => character.charCodeAt(0)) };
+});
+const canvases = { original: element("original"), painting: element("painting") };
+
+class Problem extends Error {} // something to tell the visitor, in words
+class Stopped extends Error {}
+
+// The worker that paints. What is stopped ends at once, and with it the worker, so that the next one is new.
+class Painter {
+  constructor() {
+    const script = new Blob([element("painter").textContent], { type: "text/javascript" });
+    this.address = URL.createObjectURL(script);
+    this.start();
+  }
+
+  start() {
+    this.worker = new Worker(this.address);
+    this.ready = this.ask({ files });
+    this.ready.catch((error) => complain(error));
+  }
+
+  // Send the worker a message, and wait for its answer.
+  ask(message, report) {
+    return new Promise((resolve, reject) => {
+      this.reject = reject;
+      this.worker.onerror = () => reject(new Problem("This browser cannot run what paints. A newer one can."));
+      this.worker.onmessage = ({ data: answer }) => {
+        if ("progress" in answer) report?.(answer.progress);
+        else if (answer.failed === "memory") reject(new Problem("There is too little memory for this picture."));
+        else if (answer.failed) reject(new Problem(`This cannot be painted: ${answer.failed}.`));
+        else resolve(answer);
+      };
+      this.worker.postMessage(message);
+    });
+  }
+
+  async paint(number, { data, height, width }, report) {
+    await this.ready;
+    this.busy = true;
+    try {
+      return await this.ask({ number, data, height, width }, report);
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  stop() {
+    if (!this.busy) return;
+    this.worker.terminate();
+    this.reject(new Stopped());
+    this.start();
+  }
+}
+
+const painter = new Painter();
+let picture; // what is painted: its name
+let camera; // the stream of the camera while it is open
+let painting = 0; // counts what was asked for, so that what is late is not shown
+
+function say(text) {
+  element("status").textContent = text;
+}
+
+function complain(error) {
+  if (error instanceof Stopped) return;
+  const known = error instanceof Problem;
+  element("problem").textContent = known ? error.message : `Something went wrong: ${error.message}`;
+  say("");
+}
+
+// Run what a visitor asked for, and tell what went wrong.
+function answering(action) {
+  return async (...given) => {
+    element("problem").textContent = "";
+    try {
+      await action(...given);
+    } catch (error) {
+      complain(error);
+    }
+  };
+}
+
+function millions(pixels) {
+  return `${(pixels / 1e6).toFixed(1)} million pixels`;
+}
+
+// Put a picture, a frame of the video or an image, on the canvas of the original; no larger than what is painted.
+function show(source, width, height, most) {
+  const share = Math.min(1, Math.sqrt(most / (width * height)));
+  for (const canvas of Object.values(canvases)) {
+    canvas.width = Math.max(1, Math.floor(width * share));
+    canvas.height = Math.max(1, Math.floor(height * share));
+  }
+  const pen = canvases.original.getContext("2d", { willReadFrequently: true });
+  pen.imageSmoothingQuality = "high";
+  pen.drawImage(source, 0, 0, canvases.original.width, canvases.original.height);
+  element("result").hidden = false;
+}
+
+function pixels() {
+  const { width, height } = canvases.original;
+  return canvases.original.getContext("2d").getImageData(0, 0, width, height);
+}
+
+function showPainting({ painted, width, height }) {
+  canvases.painting.getContext("2d").putImageData(new ImageData(painted, width, height), 0, 0);
+}
+
+function chosen() {
+  return Number(document.querySelector("#styles input:checked").value);
+}
+
+async function paint(remark = "") {
+  painter.stop();
+  const mine = ++painting;
+  const number = chosen();
+  element("save").disabled = true;
+  element("working").hidden = false;
+  element("progress").value = 0;
+  say(`${remark}Painting …`);
+  try {
+    const found = await painter.paint(number, pixels(), (progress) => {
+      element("progress").value = progress;
+    });
+    if (mine !== painting) return;
+    showPainting(found);
+    canvases.painting.setAttribute("aria-label", `The painting, in the style ${files[number].name}`);
+    element("save").disabled = false;
+    const size = `${found.width} × ${found.height} pixels`;
+    say(`${remark}Painted ${size} in ${found.seconds.toFixed(1)} seconds with ${found.road}.`);
+  } finally {
+    if (mine === painting) element("working").hidden = true;
+  }
+}
+
+// Take an image that is loaded.
+async function take(image, name) {
+  const [width, height] = [image.naturalWidth, image.naturalHeight];
+  const { smallest } = await painter.ready;
+  if (width * height > MOST_READ) {
+    throw new Problem(`${name} has ${millions(width * height)}, and 100 million are the most that this page takes.`);
+  }
+  if (Math.min(width, height) < smallest) {
+    throw new Problem(`${name} is too small: a side needs ${smallest} pixels.`);
+  }
+  closeCamera();
+  picture = name.replace(/\.\w+$/, "");
+  show(image, width, height, MOST_PAINTED);
+  const reduced = width * height > MOST_PAINTED;
+  await paint(reduced ? `The picture has ${millions(width * height)} and was made smaller. ` : "");
+}
+
+async function takeFile(file) {
+  if (!file) throw new Problem("That holds no picture.");
+  const name = file.name || "The picture";
+  if (file.size > MOST_BYTES) throw new Problem(`${name} has more than 100 megabytes, the most that this page takes.`);
+  const image = new Image();
+  const address = URL.createObjectURL(file);
+  try {
+    await new Promise((resolve, reject) => {
+      image.onload = resolve;
+      image.onerror = () => reject(new Problem(`${name} is not a picture that this browser can read.`));
+      image.src = address;
+    });
+    await take(image, name);
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+const REFUSALS = {
+  NotAllowedError: "The camera was refused. Allow it in the browser's settings for this page, or choose a picture.",
+  NotFoundError: "No camera was found. Choose a picture instead.",
+  NotReadableError: "The camera is in use by another program.",
+};
+
+async function openCamera() {
+  if (!navigator.mediaDevices) throw new Problem("This browser gives no camera to a page that is opened like this.");
+  const wanted = { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1080 } };
+  const stream = await navigator.mediaDevices.getUserMedia({ video: wanted }).catch((error) => {
+    throw new Problem(REFUSALS[error.name] ?? `The camera cannot be used: ${error.message}.`);
+  });
+  closeCamera();
+  painter.stop();
+  camera = stream;
+  const video = element("video");
+  video.srcObject = stream;
+  await video.play();
+  for (const id of ["take", "close"]) element(id).hidden = false;
+  element("save").disabled = true;
+  say("The camera is open.");
+  await paintLive(stream, video);
+}
+
+// Paint frame after frame, as large as is fast enough.
+async function paintLive(stream, video) {
+  let area = LIVE.least;
+  for (let first = true; camera === stream; first = false) {
+    const mine = ++painting;
+    show(video, video.videoWidth, video.videoHeight, area);
+    const began = performance.now();
+    const found = await painter.paint(chosen(), pixels());
+    if (camera !== stream || mine !== painting) return;
+    showPainting(found);
+    const seconds = (performance.now() - began) / 1000;
+    if (area === LIVE.least && seconds > LIVE.slowest && !first) {
+      say("This machine is too slow to paint live. Take a picture, and it is painted.");
+      while (camera === stream) {
+        show(video, video.videoWidth, video.videoHeight, LIVE.most);
+        await new Promise(requestAnimationFrame);
+      }
+      return;
+    }
+    area = Math.min(LIVE.most, Math.max(LIVE.least, area * Math.sqrt(LIVE.wanted / seconds)));
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+async function takeFrame() {
+  const video = element("video");
+  painter.stop();
+  picture = "camera";
+  show(video, video.videoWidth, video.videoHeight, MOST_PAINTED);
+  closeCamera();
+  await paint();
+}
+
+function closeCamera() {
+  camera?.getTracks().forEach((track) => track.stop());
+  camera = undefined;
+  for (const id of ["take", "close"]) element(id).hidden = true;
+}
+
+function save() {
+  canvases.painting.toBlob((blob) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = `${picture}-${files[chosen()].name}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  });
+}
+
+function moveBorder(share) {
+  const border = element("border");
+  border.value = share;
+  element("stage").style.setProperty("--border", `${border.value}%`);
+  border.setAttribute("aria-valuetext", `${100 - border.value} percent painting`);
+}
+
+files.forEach(({ name }, number) => {
+  const label = document.createElement("label");
+  const radio = Object.assign(document.createElement("input"), { type: "radio", name: "style", value: number });
+  radio.checked = number === 0;
+  label.append(radio, name);
+  element("styles").append(label);
+});
+
+painter.ready.then(({ credits }) => {
+  credits.forEach(({ attribution, changes }, number) => {
+    const [term, text] = [document.createElement("dt"), document.createElement("dd")];
+    term.textContent = files[number].name;
+    text.textContent = [attribution, changes].filter(Boolean).join("; ") || "Nothing is known of its origin.";
+    element("credits").append(term, text);
+  });
+}, () => {}); // which was told already
+
+element("file").addEventListener("change", answering(async ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // so that the same file can be chosen again
+  if (file) await takeFile(file);
+}));
+element("take-example").addEventListener("click", answering(() => take(element("example"), "example")));
+element("camera").addEventListener("click", answering(openCamera));
+element("take").addEventListener("click", answering(takeFrame));
+element("close").addEventListener("click", answering(() => {
+  painter.stop();
+  closeCamera();
+  say("");
+}));
+element("stop").addEventListener("click", () => {
+  painter.stop();
+  say("Stopped.");
+});
+element("save").addEventListener("click", save);
+element("styles").addEventListener("change", answering(async () => {
+  if (picture && !camera) await paint();
+}));
+element("border").addEventListener("input", ({ target }) => moveBorder(target.value));
+for (const kind of ["pointerdown", "pointermove"]) {
+  element("stage").addEventListener(kind, (event) => {
+    const { left, width } = element("stage").getBoundingClientRect();
+    if (event.buttons) moveBorder((100 * (event.clientX - left)) / width);
+  });
+}
+moveBorder(50);
+
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+document.addEventListener("dragleave", () => document.body.classList.remove("over"));
+document.addEventListener("drop", answering(async (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  await takeFile(event.dataTransfer.files[0]);
+}));
+document.addEventListener("paste", answering(({ clipboardData }) => takeFile(clipboardData.files[0])));
