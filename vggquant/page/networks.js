@@ -27,18 +27,18 @@ function johnson(configuration) {
   if (!Array.isArray(filters) || filters.length !== 3 || !filters.every(isWidth)) refuse("three filters", "others");
   const [first, second, third] = filters;
   const layers = [
-    convolution("down1", 3, first, { kernel: 9 }),
-    convolution("down2", first, second, { stride: 2 }),
-    convolution("down3", second, third, { stride: 2 }),
+    layerOf("down1", 3, first, { kernel: 9 }),
+    layerOf("down2", first, second, { stride: 2 }),
+    layerOf("down3", second, third, { stride: 2 }),
   ];
   for (let block = 1; block <= blocks; block++) {
     const added = layers.length - 1;
-    layers.push(convolution(`block${block}_1`, third, third));
-    layers.push(convolution(`block${block}_2`, third, third, { activation: "none", added }));
+    layers.push(layerOf(`block${block}_1`, third, third));
+    layers.push(layerOf(`block${block}_2`, third, third, { activation: "none", added }));
   }
-  layers.push(convolution("up1", third, second, { doubling: 2 }));
-  layers.push(convolution("up2", second, first, { doubling: 2 }));
-  layers.push(convolution("out", first, 3, { kernel: 9, activation: "tanh", cropped: true }));
+  layers.push(layerOf("up1", third, second, { doubling: 2 }));
+  layers.push(layerOf("up2", second, first, { doubling: 2 }));
+  layers.push(layerOf("out", first, 3, { kernel: 9, activation: "tanh", cropped: true }));
   const tensors = layers.flatMap(({ weight, gain, shift, kernel, inputs, outputs }) => [
     { name: weight, shape: [outputs, inputs, kernel, kernel], weight: true },
     { name: gain, shape: [outputs] },
@@ -47,7 +47,7 @@ function johnson(configuration) {
   return { tensors, layers, enters: [2, -1], leaves: [REACH / 2, 0.5], smallest: 8 };
 }
 
-function convolution(name, inputs, outputs, more = {}) {
+function layerOf(name, inputs, outputs, more = {}) {
   const usual = { kernel: 3, stride: 1, doubling: 1, border: "reflect", activation: "relu", depthwise: false };
   const parts = { weight: `${name}.weight`, gain: `${name}.gain`, shift: `${name}.shift` };
   return { name, inputs, outputs, ...usual, ...parts, cropped: false, added: undefined, ...more };

@@ -1,5 +1,6 @@
 // What the page does: takes a picture, has it painted, shows both, and saves the painting.
-// Painting is left to a worker, which runs painter.js and the scripts before it.
+// Painting is left to a worker, which runs painter.js and the scripts before it. With #plain behind its address the page
+// paints without WebGL, and with #webgl in any WebGL, even one that the processor has to imitate.
 
 const MOST_BYTES = 100e6; // of a picture's file
 const MOST_READ = 100e6; // pixels of a picture
@@ -25,7 +26,7 @@ class Painter {
 
   start() {
     this.worker = new Worker(this.address);
-    this.ready = this.ask({ files });
+    this.ready = this.ask({ files, road: location.hash.slice(1) });
     this.ready.catch((error) => complain(error));
   }
 
@@ -45,17 +46,18 @@ class Painter {
   }
 
   async paint(number, { data, height, width }, report) {
-    await this.ready;
-    this.busy = true;
+    const mine = (this.job = Symbol("job"));
     try {
+      await this.ready;
       return await this.ask({ number, data, height, width }, report);
     } finally {
-      this.busy = false;
+      if (this.job === mine) this.job = undefined;
     }
   }
 
   stop() {
-    if (!this.busy) return;
+    if (!this.job) return;
+    this.job = undefined;
     this.worker.terminate();
     this.reject(new Stopped());
     this.start();
@@ -63,7 +65,7 @@ class Painter {
 }
 
 const painter = new Painter();
-let picture; // what is painted: its name
+let title; // of the picture, without the ending of a file
 let camera; // the stream of the camera while it is open
 let painting = 0; // counts what was asked for, so that what is late is not shown
 
@@ -137,7 +139,7 @@ async function paint(remark = "") {
     canvases.painting.setAttribute("aria-label", `The painting, in the style ${files[number].name}`);
     element("save").disabled = false;
     const size = `${found.width} × ${found.height} pixels`;
-    say(`${remark}Painted ${size} in ${found.seconds.toFixed(1)} seconds with ${found.road}.`);
+    say(`${remark}Painted ${size} in ${found.seconds.toFixed(1)} seconds with ${found.means}.`);
   } finally {
     if (mine === painting) element("working").hidden = true;
   }
@@ -154,7 +156,7 @@ async function take(image, name) {
     throw new Problem(`${name} is too small: a side needs ${smallest} pixels.`);
   }
   closeCamera();
-  picture = name.replace(/\.\w+$/, "");
+  title = name.replace(/\.\w+$/, "");
   show(image, width, height, MOST_PAINTED);
   const reduced = width * height > MOST_PAINTED;
   await paint(reduced ? `The picture has ${millions(width * height)} and was made smaller. ` : "");
@@ -229,7 +231,7 @@ async function paintLive(stream, video) {
 async function takeFrame() {
   const video = element("video");
   painter.stop();
-  picture = "camera";
+  title = "camera";
   show(video, video.videoWidth, video.videoHeight, MOST_PAINTED);
   closeCamera();
   await paint();
@@ -245,7 +247,7 @@ function save() {
   canvases.painting.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
-    link.download = `${picture}-${files[chosen()].name}.png`;
+    link.download = `${title}-${files[chosen()].name}.png`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   });
@@ -262,7 +264,7 @@ files.forEach(({ name }, number) => {
   const label = document.createElement("label");
   const radio = Object.assign(document.createElement("input"), { type: "radio", name: "style", value: number });
   radio.checked = number === 0;
-  label.append(radio, name);
+  label.append(radio, Object.assign(document.createElement("span"), { textContent: name }));
   element("styles").append(label);
 });
 
@@ -294,7 +296,7 @@ element("stop").addEventListener("click", () => {
 });
 element("save").addEventListener("click", save);
 element("styles").addEventListener("change", answering(async () => {
-  if (picture && !camera) await paint();
+  if (title && !camera) await paint();
 }));
 element("border").addEventListener("input", ({ target }) => moveBorder(target.value));
 for (const kind of ["pointerdown", "pointermove"]) {

@@ -4,19 +4,21 @@
 const MOST_PIXELS_OF_GRAPHICS = 2 ** 22; // a result of nine channels then takes 200 MB of the graphics memory
 
 let networks = [];
+let road = ""; // "webgl" or "plain" if one of them is wanted, else what is faster
 let graphics; // undefined until it is needed, null where there is none
 
 self.onmessage = ({ data: message }) => {
   try {
-    if (message.files) open(message.files);
+    if (message.files) open(message);
     else paint(message);
   } catch (error) {
     self.postMessage({ failed: error instanceof RangeError ? "memory" : String(error.message) });
   }
 };
 
-function open(files) {
-  networks = files.map(({ name, bytes }) => {
+function open(message) {
+  road = message.road;
+  networks = message.files.map(({ name, bytes }) => {
     try {
       return readNetwork(bytes);
     } catch (error) {
@@ -32,19 +34,19 @@ function paint({ number, data, height, width }) {
   const { network, tensors } = networks[number];
   const picture = { data: overWhite(data), height, width };
   const report = (progress) => self.postMessage({ progress });
-  let painted = paintWithGraphics(network, tensors, picture, report);
-  const road = painted ? "WebGL" : "plain JavaScript";
+  let painted = road === "plain" ? undefined : paintWithGraphics(network, tensors, picture, report);
+  const means = painted ? "WebGL" : "plain JavaScript";
   painted ??= paintPlainly(network, tensors, picture, report);
   withTransparency(painted, data);
   const seconds = (performance.now() - began) / 1000;
-  self.postMessage({ painted, height, width, road, seconds }, [painted.buffer]);
+  self.postMessage({ painted, height, width, means, seconds }, [painted.buffer]);
 }
 
 // The painting, or undefined where this browser's WebGL cannot do it.
 function paintWithGraphics(network, tensors, picture, report) {
   if (graphics === null || picture.height * picture.width > MOST_PIXELS_OF_GRAPHICS) return undefined;
   try {
-    graphics ??= new Graphics();
+    graphics ??= new Graphics(road !== "webgl");
     return graphics.compute(network, tensors, picture, report);
   } catch (error) {
     graphics = null; // for good, since what failed once may take the whole browser along

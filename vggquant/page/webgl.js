@@ -7,6 +7,7 @@
 
 const TARGETS = 4; // textures that any WebGL 2 writes at once
 const BAND = 2 ** 17; // pixels that one call draws, so that no call keeps the processor for long
+const IMITATED = /swiftshader|llvmpipe|softpipe|software|basic render/i; // names of graphics without a processor
 const TILE = 32; // side of the squares over which sums are taken at once, so that they stay exact
 
 const HEAD = `#version 300 es
@@ -30,7 +31,7 @@ void main() { // one triangle that covers everything
 }`;
 
 // A row of `weights` holds one tap of one texture layer of the source: four columns for each layer that is written.
-const convolution = (layers, targets, depthwise) => `${HEAD}
+const convolutionShader = (layers, targets, depthwise) => `${HEAD}
 uniform sampler2DArray source;
 uniform sampler2D weights;
 uniform vec4 factors[${layers}], summands[${layers}];
@@ -65,12 +66,12 @@ void main() {
 const fullTap = (layers, targets) => `for (int layer = 0; layer < ${layers}; layer++) {
         vec4 value = read(ivec2(x, y), layer);
         int row = tap * ${layers} + layer;
-        ${each(targets, (t) => `to${t} += product(value, 4 * (first + ${t}), row);`)}
+        ${repeated(targets, (t) => `to${t} += product(value, 4 * (first + ${t}), row);`)}
       }`;
 const depthwiseTap = (layers, targets) =>
-  each(targets, (t) => `to${t} += read(ivec2(x, y), first + ${t}) * weight(first + ${t}, tap);`);
+  repeated(targets, (t) => `to${t} += read(ivec2(x, y), first + ${t}) * weight(first + ${t}, tap);`);
 
-function each(count, text) {
+function repeated(count, text) {
   return Array.from({ length: count }, (_, i) => text(i)).join("\n        ");
 }
 
@@ -120,9 +121,14 @@ class Unsupported extends Error {} // this browser's WebGL cannot do it, so that
 
 // Computes networks; made anew for each worker.
 class Graphics {
-  constructor() {
-    this.gl = new OffscreenCanvas(1, 1).getContext("webgl2", { antialias: false, depth: false });
+  // `swift`: whether to do without a WebGL that the main processor imitates, which plain.js outruns.
+  constructor(swift) {
+    const options = { antialias: false, depth: false, failIfMajorPerformanceCaveat: swift };
+    this.gl = new OffscreenCanvas(1, 1).getContext("webgl2", options);
     if (!this.gl?.getExtension("EXT_color_buffer_float")) throw new Unsupported("no float textures to draw on");
+    const known = this.gl.getExtension("WEBGL_debug_renderer_info");
+    const renderer = known ? this.gl.getParameter(known.UNMASKED_RENDERER_WEBGL) : "";
+    if (swift && IMITATED.test(renderer)) throw new Unsupported("no graphics processor");
     this.programs = new Map();
     this.target = this.gl.createFramebuffer();
     this.gl.bindFramebuffer(this.gl.FRAMEBUFFER, this.target);
@@ -197,7 +203,7 @@ class Graphics {
     for (let first = 0; first < result.layers; first += TARGETS) {
       const targets = Math.min(TARGETS, result.layers - first);
       const key = `${source.layers}/${targets}/${layer.depthwise}`;
-      const set = this.use(key, () => convolution(source.layers, targets, layer.depthwise));
+      const set = this.use(key, () => convolutionShader(source.layers, targets, layer.depthwise));
       this.bind(0, gl.TEXTURE_2D_ARRAY, source.texture, set("source"));
       this.bind(1, gl.TEXTURE_2D, weights, set("weights"));
       gl.uniform4fv(set("factors"), source.factors);
