@@ -167,9 +167,16 @@ def test_it_works_by_keyboard(opened: Browser) -> None:
 def test_screen_readers_are_told(opened: Browser) -> None:
     nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
     roles = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]}
-    for named in (("button", "Use the camera"), ("radio", "starry"), ("group", "Style"), ("heading", "Paint a picture")):
+    for named in (
+        ("button", "Use the camera"),
+        ("radio", "starry"),
+        ("group", "Style"),
+        ("heading", "Paint a picture"),
+    ):
         assert named in roles, roles
-    assert opened.run("element('status').getAttribute('role') + element('problem').getAttribute('role')") == "statusalert"
+    assert (
+        opened.run("element('status').getAttribute('role') + element('problem').getAttribute('role')") == "statusalert"
+    )
     names = [name for role, name in roles if role in ("button", "radio", "slider", "image", "progressbar")]
     assert all(names)
 
@@ -208,7 +215,9 @@ def test_what_cannot_be_painted_is_told(opened: Browser, tmp_path: Path) -> None
     opened.choose("#file", tmp_path / "wide.png")
     opened.wait("element('problem').textContent.startsWith('wide')")
     assert words(opened) == "wide.png has 108.0 million pixels, and 100 million are the most that this page takes."
-    drop = "const given = new DataTransfer(); {} document.dispatchEvent(new DragEvent('drop', {{ dataTransfer: given }}));"
+    drop = (
+        "const given = new DataTransfer(); {} document.dispatchEvent(new DragEvent('drop', {{ dataTransfer: given }}));"
+    )
     opened.run("{" + drop.format("given.items.add(new File([new Uint8Array(1e8 + 1)], 'heavy.png'));") + "}")
     assert words(opened) == "heavy.png has more than 100 megabytes, the most that this page takes."
     opened.run("{" + drop.format("given.items.add('words', 'text/plain');") + "}")
@@ -236,8 +245,10 @@ def test_a_large_picture_is_made_smaller_and_can_be_stopped(opened: Browser, tmp
 
 def test_the_camera_paints_live_and_gives_a_picture(opened: Browser) -> None:
     opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
-    opened.run("{ const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
-               "navigator.mediaDevices.getUserMedia = () => get({ video: { width: 160, height: 120 } }); }")
+    opened.run(
+        "{ const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
+        "navigator.mediaDevices.getUserMedia = () => get({ video: { width: 160, height: 120 } }); }"
+    )
     opened.run("element('camera').click()")
     opened.wait("!element('take').hidden && canvases.painting.width > 0")
     opened.run("globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }")

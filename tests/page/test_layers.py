@@ -161,5 +161,3 @@ def test_an_imitated_processor_is_left_to_plain_arrays(tab: Browser) -> None:
     assert tab.run("(() => { try { new Graphics(true); } catch (error) { return error.message; } })()") == (
         "no graphics processor"
     )
-
-

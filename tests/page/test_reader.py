@@ -121,7 +121,14 @@ def test_streams_of_every_form_of_deflate_are_inflated() -> None:
       } catch (error) { return error instanceof Refused ? null : String(error.stack); }
     }"""
     rng = np.random.default_rng(3)
-    texts = [bytes(70_000), b"", b"x", rng.bytes(70_000), bytes(rng.integers(0, 3, 9_000).astype(np.uint8)), b"ab" * 999]
+    texts = [
+        bytes(70_000),
+        b"",
+        b"x",
+        rng.bytes(70_000),
+        bytes(rng.integers(0, 3, 9_000).astype(np.uint8)),
+        b"ab" * 999,
+    ]
     cases, expected = [], []
     for text in texts:
         for level, strategy in ((0, 0), (1, 0), (9, 0), (9, zlib.Z_HUFFMAN_ONLY), (9, zlib.Z_FIXED), (9, zlib.Z_RLE)):

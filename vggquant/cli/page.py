@@ -15,6 +15,7 @@ NOTE = "open it in any browser; a camera needs https, localhost, or a browser th
     epilog=examples(
         ("The four embedded networks:", "page starry scream wave mosaic -o page.html"),
         ("One of your own:", "page mine.safetensors -o mine.html"),
+        ("Again, with one more:", "page mine.safetensors starry -o mine.html --force"),
     ),
 )
 @click.argument("networks", nargs=-1, required=True, metavar="NET...", type=PAINTER)
