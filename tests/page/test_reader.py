@@ -121,21 +121,15 @@ def test_streams_of_every_form_of_deflate_are_inflated() -> None:
       } catch (error) { return error instanceof Refused ? null : String(error.stack); }
     }"""
     rng = np.random.default_rng(3)
-    texts = [
-        bytes(70_000),
-        b"",
-        b"x",
-        rng.bytes(70_000),
-        bytes(rng.integers(0, 3, 9_000).astype(np.uint8)),
-        b"ab" * 999,
-    ]
-    cases, expected = [], []
-    for text in texts:
+    few = bytes(rng.integers(0, 3, 9_000).astype(np.uint8))
+    cases: list[tuple[str, int]] = []
+    expected: list[list[object] | None] = []
+    for text in (bytes(70_000), b"", b"x", rng.bytes(70_000), few, b"ab" * 999):
         for level, strategy in ((0, 0), (1, 0), (9, 0), (9, zlib.Z_HUFFMAN_ONLY), (9, zlib.Z_FIXED), (9, zlib.Z_RLE)):
             packer = zlib.compressobj(level, zlib.DEFLATED, -15, 9, strategy)
             stream = packer.compress(text) + packer.flush()
             encoded = base64.b64encode(b"\0" + stream + b"behind").decode()
-            cases += [[encoded, len(text)], [encoded, len(text) + 1], [encoded, len(text) - 1]]
+            cases += [(encoded, len(text) + more) for more in (0, 1, -1)]
             expected += [[base64.b64encode(text).decode(), 1 + len(stream)], None, None]
     kept = [i for i, (_, size) in enumerate(cases) if size >= 0]
     found = run_node(SCRIPTS, judge, [cases[i] for i in kept])
