@@ -13,11 +13,11 @@ from typing import Any
 
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
-from bench.painter_tables import continuum, one_pass
+from bench.painter_tables import continuum, one_pass, page
 from bench.size_tables import rate_against, rate_plain, small, small_regrets
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "rate")
+NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "rate", "commands/page")
 DOCS = tuple(f"docs/{name}.md" for name in NAMES)
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
@@ -372,6 +372,7 @@ TABLES: dict[str, Callable[[], str]] = {
         transfer,
         fidelity,
         one_pass,
+        page,
         continuum,
         rate_against,
         rate_plain,

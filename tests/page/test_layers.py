@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, instance_norm, interpolate, pad, relu, relu6
 
-from tests.browser import CHROMIUM, SOFTWARE_GRAPHICS, Browser, browser
+from bench.browser import CHROMIUM, SOFTWARE_GRAPHICS, Browser, browser
 from tests.page.javascript import NEEDS_NODE, run_node
 from vggquant.page.page import source
 

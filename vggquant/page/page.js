@@ -4,7 +4,7 @@
 
 const MOST_BYTES = 100e6; // of a picture's file
 const MOST_READ = 100e6; // pixels of a picture
-const MOST_PAINTED = 2 ** 23; // and of what is painted of it: a result of nine channels then takes 300 MB
+const MOST_PAINTED = 2 ** 22; // and of what is painted of it: a result of nine channels then takes 150 to 200 MB
 const LIVE = { least: 12_000, most: 300_000, wanted: 0.1, slowest: 0.7 }; // pixels, and seconds for a picture
 
 const element = (id) => document.getElementById(id);

@@ -1,8 +1,6 @@
 // Paints pictures in a worker: answers each message with progress and with the painting, or with what is wrong.
 // Reading networks is left to reader.js, computing to webgl.js and plain.js, and all that is seen to page.js.
 
-const MOST_PIXELS_OF_GRAPHICS = 2 ** 22; // a result of nine channels then takes 200 MB of the graphics memory
-
 let networks = [];
 let road = ""; // "webgl" or "plain" if one of them is wanted, else what is faster
 let graphics; // undefined until it is needed, null where there is none
@@ -44,7 +42,7 @@ function paint({ number, data, height, width }) {
 
 // The painting, or undefined where this browser's WebGL cannot do it.
 function paintWithGraphics(network, tensors, picture, report) {
-  if (graphics === null || picture.height * picture.width > MOST_PIXELS_OF_GRAPHICS) return undefined;
+  if (graphics === null) return undefined;
   try {
     graphics ??= new Graphics(road !== "webgl");
     return graphics.compute(network, tensors, picture, report);

@@ -1,6 +1,6 @@
 """Drives headless Chromium over a pipe, with the DevTools protocol: opens pages, runs scripts there, takes screenshots.
 
-A test that needs it is skipped where there is none (Debian's package is called chromium).
+Benchmarks and tests share it. A test is skipped where there is no Chromium (Debian's package of that name).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_NAMES = ("chromium", "chromium-browser", "google-chrome") if os.name == "posix" else ()  # whose pipes it needs
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 SOFTWARE_GRAPHICS = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 NO_GRAPHICS = ("--disable-gpu", "--disable-3d-apis")
 
