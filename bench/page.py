@@ -22,8 +22,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from bench.machine import describe, save
 from bench.browser import NO_GRAPHICS, Browser, browser
+from bench.machine import describe, save
 from vggquant.files.sources import PAINTERS
 from vggquant.models.painters import load_stylizer
 from vggquant.page.page import page_of

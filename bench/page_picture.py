@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.browser import NO_GRAPHICS, browser
 
 DOCS = Path(__file__).parent.parent / "docs"
-WIDTH, HEIGHT = 1000, 640
+WIDTH, HEIGHT = 800, 760
 MOST_BYTES = 150_000
 
 

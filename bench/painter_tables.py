@@ -32,7 +32,7 @@ def one_pass() -> str:
     )
 
 
-def page() -> str:
+def in_a_browser() -> str:
     """How long the page paints, for docs/commands/page.md."""
     result = load("page")
     roads = {"plain": "plain JavaScript, one core", "webgl": "WebGL"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
-from bench.painter_tables import continuum, one_pass, page
+from bench.painter_tables import continuum, in_a_browser, one_pass
 from bench.size_tables import rate_against, rate_plain, small, small_regrets
 
 ROOT = Path(__file__).parent.parent
@@ -372,7 +372,7 @@ TABLES: dict[str, Callable[[], str]] = {
         transfer,
         fidelity,
         one_pass,
-        page,
+        in_a_browser,
         continuum,
         rate_against,
         rate_plain,

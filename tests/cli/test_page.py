@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GOLDEN, run
+from vggquant.files.sources import embedded_path
 from vggquant.page.page import page_of
 
 
@@ -27,14 +28,14 @@ def test_page_is_written_and_reported(tmp_path: Path) -> None:
         ([GOLDEN / "planes-4.safetensors"], "expected a network that paints, got a network of the family vgg"),
         (["nothing"], "nothing: expected a readable file, got No such file"),
         ([GOLDEN / "golden.json"], "expected a safetensors file, got"),
-        (["<b>.safetensors"], "Error: <b>.safetensors: expected a safetensors file, got 3 bytes"),
+        (["b&amp;.safetensors"], "Error: b&amp;.safetensors: expected a safetensors file, got 3 bytes"),
     ],
 )
 def test_what_paints_not_is_refused_in_one_line(
     networks: list[object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "<b>.safetensors").write_bytes(b"<b>")
+    (tmp_path / "b&amp;.safetensors").write_bytes(b"<b>")
     result = run("page", *networks, "-o", "page.html")
     assert result.exit_code == 1
     assert said in result.stderr
@@ -43,7 +44,7 @@ def test_what_paints_not_is_refused_in_one_line(
 
 
 def test_a_damaged_network_is_refused(tmp_path: Path) -> None:
-    data = bytearray((GOLDEN.parent.parent / "vggquant" / "weights" / "starry.safetensors").read_bytes())
+    data = bytearray(embedded_path("starry").read_bytes())
     data[-5] ^= 1
     (tmp_path / "mine").write_bytes(data)
     result = run("page", tmp_path / "mine", "-o", tmp_path / "page.html")
@@ -57,7 +58,7 @@ def test_names_and_outputs_are_checked(tmp_path: Path) -> None:
     assert "expected networks of different names, got starry; rename one of the files" in twice.stderr
     assert "NET" in twice.stderr
     own = tmp_path / "mine.safetensors"
-    own.write_bytes((GOLDEN.parent.parent / "vggquant" / "weights" / "starry.safetensors").read_bytes())
+    own.write_bytes(embedded_path("starry").read_bytes())
     result = run("page", own, "-o", own, "--force")
     assert "expected an output other than the source" in result.stderr
     assert run("page", "-o", "page.html").exit_code == 2

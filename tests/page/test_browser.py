@@ -15,8 +15,12 @@ import torch
 from PIL import Image
 
 from bench.browser import CHROMIUM, SOFTWARE_GRAPHICS, Browser, browser
+from vggquant.files.container import write
 from vggquant.files.sources import PAINTERS, embedded_path
+from vggquant.files.weights import Provenance, Weights
+from vggquant.models.johnson import Johnson
 from vggquant.models.painters import load_stylizer
+from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.page.page import page_of
 from vggquant.pictures.generated import generated_pictures
 
@@ -72,7 +76,7 @@ def shown(tab: Browser) -> Pixels:
     return decoded(base64.b64decode(address.partition(",")[2]))
 
 
-def by_torch(name: str, pixels: Pixels) -> Pixels:
+def by_torch(name: str | Path, pixels: Pixels) -> Pixels:
     images = torch.tensor(pixels).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         painted = load_stylizer(name)(images)
@@ -292,3 +296,23 @@ def test_a_damaged_network_is_told(tab: Browser, tmp_path: Path) -> None:
     page.write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
     tab.open(page)
     assert words(tab).startswith("This cannot be painted: wave: expected checksum ")
+
+
+@pytest.mark.parametrize(("blocks", "filters"), [(0, (4, 6, 13)), (2, (17, 5, 8))])
+def test_networks_of_other_shapes_paint_too(
+    blocks: int, filters: tuple[int, int, int], tab: Browser, tmp_path: Path
+) -> None:
+    network, pixels = tmp_path / "mine.safetensors", made(21, 34)
+    state = Johnson(JohnsonNetwork(filters, blocks)).state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    weights = Weights(JohnsonNetwork(filters, blocks), {}, arrays, Provenance("0" * 64, "vggquant"))
+    write(network, weights)
+    expected = by_torch(network, pixels).astype(int)
+    page = tmp_path / "page.html"
+    page.write_bytes(page_of([network]))
+    for road in ("plain", "webgl"):
+        tab.open("about:blank")
+        tab.open(f"{page.as_uri()}#{road}")
+        tab.choose("#file", saved(pixels, tmp_path / "picture.png"))
+        tab.wait(DONE)
+        assert np.abs(shown(tab)[..., :3] - expected).max() <= 2

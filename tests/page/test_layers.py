@@ -37,18 +37,19 @@ LAYERS: list[dict[str, Any]] = [
 # a gain stands with a shift in every network
 for described in LAYERS:
     described["shift"] = described.get("shift", described.get("gain", False))
+ALONE: list[dict[str, Any]] = [{"outputs": 3, "kernel": 1, "activation": "sigmoid", "gain": True, "shift": True}]
 
 
 class Case:
-    """A network of all these layers with random numbers, and a picture for it."""
+    """A network of some layers with random numbers, and a picture for it."""
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, layers: list[dict[str, Any]] = LAYERS) -> None:
         generator = torch.Generator().manual_seed(height)
         self.picture = torch.rand(1, 3, height, width, generator=generator).mul(255).byte()
         self.layers: list[dict[str, Any]] = []
         self.tensors: dict[str, Tensor] = {}
         channels = 3
-        for number, described in enumerate(LAYERS):
+        for number, described in enumerate(layers):
             layer = {**USUAL, **described, "inputs": channels, "weight": f"{number}.weight"}
             shape = (layer["outputs"], 1 if layer["depthwise"] else channels, layer["kernel"], layer["kernel"])
             self.tensors[layer["weight"]] = torch.randn(shape, generator=generator) / np.sqrt(np.prod(shape[1:]))
@@ -130,11 +131,28 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @NEEDS_CHROMIUM
-@pytest.mark.parametrize(("height", "width"), SIZES)
-def test_layers_of_webgl_are_torchs(tab: Browser, height: int, width: int) -> None:
+@pytest.mark.parametrize(("height", "width", "targets"), [(*SIZES[0], 4), (*SIZES[1], 1)])
+def test_layers_of_webgl_are_torchs(tab: Browser, height: int, width: int, targets: int) -> None:
+    """Also where a program has room for the weights of one texture layer alone."""
     case = Case(height, width)
-    script = f"[...new Graphics(false).compute(...taken({json.dumps(case.as_json())}))]"
+    assert tab.run("new Graphics(false).mostTargets({ kernel: 9 }, 1)") >= 1
+    script = f"[...Object.assign(new Graphics(false), {{ mostTargets: () => {targets} }}).compute(...taken({json.dumps(case.as_json())}))]"
     check(tab.run(script), case)
+
+
+@NEEDS_CHROMIUM
+def test_what_is_drawn_in_bands_has_no_seams(tab: Browser) -> None:
+    case = Case(400, 500, ALONE)
+    assert tab.run("BAND") < 400 * 500
+    check(tab.run(f"[...new Graphics(false).compute(...taken({json.dumps(case.as_json())}))]"), case)
+
+
+@NEEDS_CHROMIUM
+def test_a_network_too_wide_for_a_program_is_left_to_plain_arrays(tab: Browser) -> None:
+    script = (
+        "(() => { try { new Graphics(false).mostTargets({ kernel: 9 }, 256); } catch (e) { return e.message; } })()"
+    )
+    assert tab.run(script) == "a network too wide for it"
 
 
 @NEEDS_CHROMIUM

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import zlib
 from typing import Any
@@ -15,9 +16,10 @@ from tests.mutants import SEEDS_BY_VERSION, raw_mutant, resealed_mutant
 from tests.page.javascript import NEEDS_NODE, TOY, run_node
 from tests.sealing import reseal, unseal
 from tests.toy import toy_family
-from vggquant.errors import VggQuantError
+from vggquant.errors import NetworkError, VggQuantError
 from vggquant.files.container import check_codes, from_bytes
 from vggquant.files.sources import PAINTERS, embedded_path
+from vggquant.networks.families import network_from_record
 
 pytestmark = NEEDS_NODE
 
@@ -64,7 +66,7 @@ def test_golden_and_shipped_files_are_read_alike() -> None:
 
 def test_files_with_any_damage_are_refused_or_read_alike() -> None:
     rng = random.Random(21)
-    seeds = SEEDS_BY_VERSION[1]
+    seeds = [*SEEDS_BY_VERSION[1], embedded_path("wave").read_bytes()]
     files = [(resealed_mutant if i % 2 else raw_mutant)(rng, rng.choice(seeds)) for i in range(MUTANTS)]
     accepted = 0
     for data, found in zip(files, read_by_script(files), strict=True):
@@ -134,3 +136,36 @@ def test_streams_of_every_form_of_deflate_are_inflated() -> None:
     kept = [i for i, (_, size) in enumerate(cases) if size >= 0]
     found = run_node(SCRIPTS, judge, [cases[i] for i in kept])
     assert found == [expected[i] for i in kept]
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"blocks": 0, "filters": [1, 1, 1]},
+        {"blocks": 32, "filters": [1, 2, 3]},
+        {"blocks": 33, "filters": [1, 2, 3]},
+        {"blocks": 1, "filters": [1, 2, 1025]},
+        {"blocks": 1, "filters": [0, 2, 3]},
+        {"blocks": 1, "filters": [1, 2]},
+        {"blocks": 1.5, "filters": [1, 2, 3]},
+        {"blocks": True, "filters": [1, 2, 3]},
+        {"blocks": 32, "filters": [1024, 1024, 1024]},
+        {"blocks": 1, "filters": [1, 2, 3], "more": 1},
+        {},
+        [],
+    ],
+)
+def test_the_networks_of_johnson_are_those_that_the_package_knows(configuration: object) -> None:
+    try:
+        network = network_from_record({"family": "johnson", "configuration": configuration})
+        expected = [[spec.name, list(spec.shape), spec.kind == "weight"] for spec in network.tensors]
+    except NetworkError:
+        expected = []
+    judge = """function judge(text) {
+      try {
+        const { tensors } = networkOf(parseJson(text));
+        return tensors.map(({ name, shape, weight }) => [name, shape, weight === true]);
+      } catch (error) { return error instanceof Refused ? [] : String(error.stack); }
+    }"""
+    record = json.dumps({"family": "johnson", "configuration": configuration})
+    assert run_node(SCRIPTS, judge, [record]) == [expected]

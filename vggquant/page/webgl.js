@@ -30,10 +30,11 @@ void main() { // one triangle that covers everything
   gl_Position = vec4(4 * (gl_VertexID & 1) - 1, 4 * (gl_VertexID >> 1) - 1, 0, 1);
 }`;
 
-// A row of `weights` holds one tap of one texture layer of the source: four columns for each layer that is written.
-const convolutionShader = (layers, targets, depthwise) => `${HEAD}
+// The weights of a tap lie together: for each texture layer of the source and each one written, a matrix; or if each
+// channel is convolved alone, a vector for each one written.
+const convolutionShader = (layers, targets, depthwise, vectors) => `${HEAD}
 uniform sampler2DArray source;
-uniform sampler2D weights;
+uniform Weights { vec4 weights[${vectors}]; };
 uniform vec4 factors[${layers}], summands[${layers}];
 uniform ivec2 size; // of what is convolved
 uniform int kind, kernel, stride, doubling, reflects, first;
@@ -45,10 +46,7 @@ int place(int at, int side) {
 vec4 read(ivec2 at, int layer) {
   return activated(texelFetch(source, ivec3(at, layer), 0) * factors[layer] + summands[layer], kind);
 }
-vec4 weight(int column, int row) { return texelFetch(weights, ivec2(column, row), 0); }
-vec4 product(vec4 x, int column, int row) {
-  return mat4(weight(column, row), weight(column + 1, row), weight(column + 2, row), weight(column + 3, row)) * x;
-}
+vec4 product(vec4 x, int at) { return mat4(weights[at], weights[at + 1], weights[at + 2], weights[at + 3]) * x; }
 void main() {
   ivec2 corner = ivec2(gl_FragCoord.xy) * stride - kernel / 2;
   ${Array.from({ length: targets }, (_, t) => `to${t} = vec4(0.0);`).join(" ")}
@@ -65,11 +63,11 @@ void main() {
 
 const fullTap = (layers, targets) => `for (int layer = 0; layer < ${layers}; layer++) {
         vec4 value = read(ivec2(x, y), layer);
-        int row = tap * ${layers} + layer;
-        ${repeated(targets, (t) => `to${t} += product(value, 4 * (first + ${t}), row);`)}
+        int at = (tap * ${layers} + layer) * ${4 * targets};
+        ${repeated(targets, (t) => `to${t} += product(value, at + ${4 * t});`)}
       }`;
 const depthwiseTap = (layers, targets) =>
-  repeated(targets, (t) => `to${t} += read(ivec2(x, y), first + ${t}) * weight(first + ${t}, tap);`);
+  repeated(targets, (t) => `to${t} += read(ivec2(x, y), first + ${t}) * weights[tap * ${targets} + ${t}];`);
 
 function repeated(count, text) {
   return Array.from({ length: count }, (_, i) => text(i)).join("\n        ");
@@ -117,6 +115,24 @@ void main() {
   }
 }`;
 
+// The weights of some texture layers that are written, in the order of convolutionShader.
+function arrangedForTargets(weight, { kernel, inputs, outputs, depthwise }, layers, first, targets) {
+  const taps = kernel * kernel;
+  const numbers = new Float32Array(taps * targets * (depthwise ? 4 : 16 * layers));
+  const each = depthwise ? 1 : inputs; // inputs of an output
+  for (let output = 4 * first; output < Math.min(outputs, 4 * (first + targets)); output++) {
+    const target = (output >> 2) - first;
+    for (let input = 0; input < each; input++) {
+      for (let tap = 0; tap < taps; tap++) {
+        const matrix = (tap * layers + (input >> 2)) * targets + target;
+        const vector = depthwise ? tap * targets + target : 4 * matrix + (input & 3);
+        numbers[4 * vector + (output & 3)] = weight[(output * each + input) * taps + tap];
+      }
+    }
+  }
+  return numbers;
+}
+
 class Unsupported extends Error {} // this browser's WebGL cannot do it, so that the plain road is taken
 
 // Computes networks; made anew for each worker.
@@ -132,6 +148,7 @@ class Graphics {
     this.programs = new Map();
     this.target = this.gl.createFramebuffer();
     this.gl.bindFramebuffer(this.gl.FRAMEBUFFER, this.target);
+    this.gl.bindBufferBase(this.gl.UNIFORM_BUFFER, 0, this.gl.createBuffer());
     this.most = Math.min(this.gl.getParameter(this.gl.MAX_TEXTURE_SIZE), 16384);
   }
 
@@ -199,13 +216,15 @@ class Graphics {
     const { gl } = this;
     const { tall, wide, height, width } = sizesOf(layer, source.height, source.width, picture);
     const result = this.texture(height, width, layer.outputs);
-    const weights = this.weights(tensors.get(layer.weight), layer, source.layers, result.layers);
-    for (let first = 0; first < result.layers; first += TARGETS) {
-      const targets = Math.min(TARGETS, result.layers - first);
-      const key = `${source.layers}/${targets}/${layer.depthwise}`;
-      const set = this.use(key, () => convolutionShader(source.layers, targets, layer.depthwise));
+    const most = this.mostTargets(layer, source.layers);
+    for (let first = 0; first < result.layers; first += most) {
+      const targets = Math.min(most, result.layers - first);
+      const weights = arrangedForTargets(tensors.get(layer.weight), layer, source.layers, first, targets);
+      const vectors = weights.length / 4;
+      const key = `${source.layers}/${targets}/${layer.depthwise}/${vectors}`;
+      const set = this.use(key, () => convolutionShader(source.layers, targets, layer.depthwise, vectors));
       this.bind(0, gl.TEXTURE_2D_ARRAY, source.texture, set("source"));
-      this.bind(1, gl.TEXTURE_2D, weights, set("weights"));
+      gl.bufferData(gl.UNIFORM_BUFFER, weights, gl.DYNAMIC_DRAW);
       gl.uniform4fv(set("factors"), source.factors);
       gl.uniform4fv(set("summands"), source.summands);
       gl.uniform2i(set("size"), wide, tall);
@@ -215,7 +234,6 @@ class Graphics {
       this.aim(result, first, targets);
       this.draw(height, width);
     }
-    gl.deleteTexture(weights);
     const [gain, shift] = [tensors.get(layer.gain), tensors.get(layer.shift)];
     const found = gain ? normalising(this.statistics(result), gain, shift) : biasing(shift, layer.outputs);
     result.factors.set(found.scales);
@@ -224,24 +242,12 @@ class Graphics {
     return result;
   }
 
-  weights(weight, { kernel, inputs, outputs, depthwise }, from, to) {
-    const { gl } = this;
-    const taps = kernel * kernel;
-    const [columns, rows] = depthwise ? [to, taps] : [4 * to, taps * from];
-    const numbers = new Float32Array(columns * rows * 4);
-    weight.forEach((value, i) => {
-      const tap = i % taps;
-      const input = Math.floor(i / taps) % inputs;
-      const output = Math.floor(i / (taps * (depthwise ? 1 : inputs)));
-      const row = depthwise ? tap : tap * from + (input >> 2);
-      const column = depthwise ? output >> 2 : 4 * (output >> 2) + (input & 3);
-      numbers[(row * columns + column) * 4 + (output & 3)] = value;
-    });
-    const texture = gl.createTexture();
-    gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, columns, rows, 0, gl.RGBA, gl.FLOAT, numbers);
-    this.nearest(gl.TEXTURE_2D);
-    return texture;
+  // How many texture layers are written at once, so that their weights find room.
+  mostTargets({ kernel, depthwise }, layers) {
+    const each = kernel * kernel * (depthwise ? 1 : 4 * layers) * 16; // bytes
+    const most = Math.floor(this.gl.getParameter(this.gl.MAX_UNIFORM_BLOCK_SIZE) / each);
+    if (!most) throw new Unsupported("a network too wide for it");
+    return Math.min(TARGETS, most);
   }
 
   // The mean and the variance of each channel: over tiles by the graphics processor, over all tiles in double precision.
