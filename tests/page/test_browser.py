@@ -288,6 +288,23 @@ def test_names_that_are_html_stay_names(tab: Browser, tmp_path: Path) -> None:
     assert not [event for event in tab.events if event["method"] == "Page.javascriptDialogOpening"]
 
 
+def test_a_browser_that_runs_no_script_is_told_what_is_needed(tab: Browser, page: Path, tmp_path: Path) -> None:
+    without = tmp_path / "page.html"
+    without.write_text(page.read_text().replace('<script>"use strict";', "<script>not a script"))
+    tab.open(without)
+    assert (
+        tab.run("document.querySelector('[role=alert]').textContent")
+        == "This page needs JavaScript, and a browser of 2022 or later."
+    )
+
+
+def test_a_worker_that_does_not_start_is_told(tab: Browser, page: Path, tmp_path: Path) -> None:
+    without = tmp_path / "page.html"
+    without.write_text(page.read_text().replace('type="text/plain">"use strict";', 'type="text/plain">not a script', 1))
+    tab.open(without)
+    assert words(tab) == "This browser cannot run what paints. A newer one can."
+
+
 def test_a_damaged_network_is_told(tab: Browser, tmp_path: Path) -> None:
     text = page_of(["wave"]).decode()
     start = text.index('"file": "') + len('"file": "')

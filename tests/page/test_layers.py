@@ -136,8 +136,8 @@ def test_layers_of_webgl_are_torchs(tab: Browser, height: int, width: int, targe
     """Also where a program has room for the weights of one texture layer alone."""
     case = Case(height, width)
     assert tab.run("new Graphics(false).mostTargets({ kernel: 9 }, 1)") >= 1
-    script = f"[...Object.assign(new Graphics(false), {{ mostTargets: () => {targets} }}).compute(...taken({json.dumps(case.as_json())}))]"
-    check(tab.run(script), case)
+    graphics = f"Object.assign(new Graphics(false), {{ mostTargets: () => {targets} }})"
+    check(tab.run(f"[...{graphics}.compute(...taken({json.dumps(case.as_json())}))]"), case)
 
 
 @NEEDS_CHROMIUM
@@ -153,6 +153,37 @@ def test_a_network_too_wide_for_a_program_is_left_to_plain_arrays(tab: Browser) 
         "(() => { try { new Graphics(false).mostTargets({ kernel: 9 }, 256); } catch (e) { return e.message; } })()"
     )
     assert tab.run(script) == "a network too wide for it"
+
+
+@NEEDS_CHROMIUM
+def test_graphics_that_are_lost_are_left_to_plain_arrays(tab: Browser) -> None:
+    case = Case(24, 40, ALONE)
+    lost = f"""(() => {{
+      const given = taken({json.dumps(case.as_json())});
+      graphics = new Graphics(false);
+      const whole = paintWithGraphics(...given) !== undefined;
+      graphics.gl.getExtension("WEBGL_lose_context").loseContext();
+      return [whole, paintWithGraphics(...given) === undefined, graphics, [...paintPlainly(...given)]];
+    }})()"""
+    *ends, painted = tab.run(lost)
+    assert ends == [True, True, None]
+    check(painted, case)
+
+
+@NEEDS_NODE
+def test_too_little_memory_is_told() -> None:
+    judge = """
+    function judge() {
+      const said = [];
+      globalThis.self = { postMessage: (message) => said.push(message) };
+      eval(painter + "; computePlainly = () => new Float32Array(2 ** 40);"
+        + "networks = [{ network: {}, tensors: {} }]; road = 'plain'; paintPlainly = computePlainly;"
+        + "self.onmessage({ data: { number: 0, data: new Uint8ClampedArray(4), height: 1, width: 1 } });");
+      return said;
+    }"""
+    names = [name for name in SCRIPTS if name != "painter.js"]
+    driver = f"const painter = {json.dumps(source('painter.js'))};" + judge
+    assert run_node(names, driver, [None]) == [[{"failed": "memory"}]]
 
 
 @NEEDS_CHROMIUM

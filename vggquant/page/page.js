@@ -306,6 +306,7 @@ for (const kind of ["pointerdown", "pointermove"]) {
   });
 }
 moveBorder(50);
+element("problem").textContent = ""; // what older browsers show
 
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
