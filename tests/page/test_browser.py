@@ -250,6 +250,9 @@ def test_the_camera_paints_live_and_gives_a_picture(opened: Browser) -> None:
     opened.wait("!element('take').hidden && canvases.painting.width > 0")
     opened.run("globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }")
     opened.wait("shows > 2")
+    opaque = "canvases.painting.getContext('2d').getImageData(5, 5, 1, 1).data[3] === 255"
+    frames = f"for (let i = 0; i < 20; i++) {{ await new Promise(requestAnimationFrame); painted.push({opaque}); }}"
+    assert set(opened.run(f"(async () => {{ const painted = []; {frames} return painted; }})()")) == {True}
     opened.run("element('take').click()")
     opened.wait(DONE)
     assert opened.run("camera === undefined && element('take').hidden")
@@ -292,10 +295,8 @@ def test_a_browser_that_runs_no_script_is_told_what_is_needed(tab: Browser, page
     without = tmp_path / "page.html"
     without.write_text(page.read_text().replace('<script>"use strict";', "<script>not a script"))
     tab.open(without)
-    assert (
-        tab.run("document.querySelector('[role=alert]').textContent")
-        == "This page needs JavaScript, and a browser of 2022 or later."
-    )
+    said = tab.run("document.querySelector('[role=alert]').textContent")
+    assert said == "This page needs JavaScript, and a browser of 2022 or later."
 
 
 def test_a_worker_that_does_not_start_is_told(tab: Browser, page: Path, tmp_path: Path) -> None:

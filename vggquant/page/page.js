@@ -5,7 +5,7 @@
 const MOST_BYTES = 100e6; // of a picture's file
 const MOST_READ = 100e6; // pixels of a picture
 const MOST_PAINTED = 2 ** 22; // and of what is painted of it: a result of nine channels then takes 150 to 200 MB
-const LIVE = { least: 12_000, most: 300_000, wanted: 0.1, slowest: 0.7 }; // pixels, and seconds for a picture
+const LIVE = { least: 12_000, most: 300_000, wanted: 0.15, slowest: 0.7 }; // pixels, and seconds for a picture
 
 const element = (id) => document.getElementById(id);
 const files = JSON.parse(element("networks").textContent).map(({ name, file }) => {
@@ -96,22 +96,26 @@ function millions(pixels) {
   return `${(pixels / 1e6).toFixed(1)} million pixels`;
 }
 
-// Put a picture, a frame of the video or an image, on the canvas of the original; no larger than what is painted.
-function show(source, width, height, most) {
+// Put a picture, a frame of the video or an image, on a canvas, with no more pixels than that.
+function draw(canvas, source, width, height, most) {
   const share = Math.min(1, Math.sqrt(most / (width * height)));
-  for (const canvas of Object.values(canvases)) {
-    canvas.width = Math.max(1, Math.floor(width * share));
-    canvas.height = Math.max(1, Math.floor(height * share));
-  }
-  const pen = canvases.original.getContext("2d", { willReadFrequently: true });
+  canvas.width = Math.max(1, Math.floor(width * share));
+  canvas.height = Math.max(1, Math.floor(height * share));
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
   pen.imageSmoothingQuality = "high";
-  pen.drawImage(source, 0, 0, canvases.original.width, canvases.original.height);
+  pen.drawImage(source, 0, 0, canvas.width, canvas.height);
+}
+
+// Show a picture, without a painting yet.
+function show(source, width, height, most) {
+  draw(canvases.original, source, width, height, most);
+  canvases.painting.width = canvases.original.width;
+  canvases.painting.height = canvases.original.height;
   element("result").hidden = false;
 }
 
-function pixels() {
-  const { width, height } = canvases.original;
-  return canvases.original.getContext("2d").getImageData(0, 0, width, height);
+function pixels(canvas = canvases.original) {
+  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 }
 
 function showPainting({ painted, width, height }) {
@@ -199,6 +203,7 @@ async function openCamera() {
   video.srcObject = stream;
   await video.play();
   for (const id of ["take", "close"]) element(id).hidden = false;
+  element("stage").classList.add("live");
   element("save").disabled = true;
   say("The camera is open.");
   await paintLive(stream, video);
@@ -206,24 +211,29 @@ async function openCamera() {
 
 // Paint frame after frame, as large as is fast enough.
 async function paintLive(stream, video) {
+  const frame = document.createElement("canvas");
   let area = LIVE.least;
   for (let first = true; camera === stream; first = false) {
-    const mine = ++painting;
-    show(video, video.videoWidth, video.videoHeight, area);
     const began = performance.now();
-    const found = await painter.paint(chosen(), pixels());
-    if (camera !== stream || mine !== painting) return;
+    draw(frame, video, video.videoWidth, video.videoHeight, area);
+    const found = await painter.paint(chosen(), pixels(frame));
+    if (camera !== stream) return;
+    show(frame, frame.width, frame.height, LIVE.most);
     showPainting(found);
     const seconds = (performance.now() - began) / 1000;
     if (area === LIVE.least && seconds > LIVE.slowest && !first) {
       say("This machine is too slow to paint live. Take a picture, and it is painted.");
-      while (camera === stream) {
-        show(video, video.videoWidth, video.videoHeight, LIVE.most);
-        await new Promise(requestAnimationFrame);
-      }
-      return;
+      return showLive(stream, video);
     }
     area = Math.min(LIVE.most, Math.max(LIVE.least, area * Math.sqrt(LIVE.wanted / seconds)));
+    await new Promise(requestAnimationFrame);
+  }
+}
+
+// Show frame after frame as it is.
+async function showLive(stream, video) {
+  while (camera === stream) {
+    show(video, video.videoWidth, video.videoHeight, LIVE.most);
     await new Promise(requestAnimationFrame);
   }
 }
@@ -240,6 +250,7 @@ async function takeFrame() {
 function closeCamera() {
   camera?.getTracks().forEach((track) => track.stop());
   camera = undefined;
+  element("stage").classList.remove("live");
   for (const id of ["take", "close"]) element(id).hidden = true;
 }
 
