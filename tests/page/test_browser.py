@@ -219,6 +219,9 @@ def test_what_cannot_be_painted_is_told(opened: Browser, tmp_path: Path) -> None
     assert words(opened) == "heavy.png has more than 100 megabytes, the most that this page takes."
     opened.run(drop.format("'words', 'text/plain'"))
     assert words(opened) == "That holds no picture."
+    opened.choose("#file", saved(made(8, 9000), tmp_path / "strip.png"))
+    opened.wait("element('problem').textContent.startsWith('strip')")
+    assert words(opened) == "strip.png is too small: a side needs 8 pixels."
     assert opened.run("element('result').hidden")
     opened.choose("#file", saved(made(24, 32), tmp_path / "good.png"))
     opened.wait(DONE)

@@ -99,7 +99,7 @@ def test_it_names_no_other_place() -> None:
 def test_parts_are_short_and_say_what_they_do(name: str) -> None:
     lines = source(name).splitlines()
     assert len(lines) <= 400
-    assert max(map(len, lines)) <= 260
+    assert max(map(len, lines)) <= 120
     if name == "page.html":
         assert "page.js" in next(line for line in lines if line.startswith("<!--"))
     else:

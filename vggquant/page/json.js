@@ -1,7 +1,11 @@
 // Parses JSON more strictly than browsers do, to Maps, and writes it in the canonical form of packed files.
 // Which fields there are is left to reader.js.
 
-const TOKEN = /[ \t\n\r]*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")|(-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?)(?![\w.])|(true|false|null)(?!\w))/y;
+const MARK = /([{}[\],:])/;
+const STRING = /("(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")/;
+const NUMBER = /(-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?)(?![\w.])/;
+const WORD = /(true|false|null)(?!\w)/;
+const TOKEN = RegExp(`[ \\t\\n\\r]*(?:${[MARK, STRING, NUMBER, WORD].map(({ source }) => source).join("|")})`, "y");
 
 // The text of some bytes, which must be UTF-8.
 function decodeText(bytes) {

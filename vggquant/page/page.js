@@ -1,11 +1,12 @@
 // What the page does: takes a picture, has it painted, shows both, and saves the painting.
-// Painting is left to a worker, which runs painter.js and the scripts before it. With #plain behind its address the page
-// paints without WebGL, and with #webgl in any WebGL, even one that the processor has to imitate.
+// Painting is left to a worker, which runs painter.js and the scripts before it. With #plain behind its address the
+// page paints without WebGL, and with #webgl in any WebGL, even one that the processor has to imitate.
 
 const MOST_BYTES = 100e6; // of a picture's file
 const MOST_READ = 100e6; // pixels of a picture
 const MOST_PAINTED = 2 ** 22; // and of what is painted of it: a result of nine channels then takes 150 to 200 MB
-const LIVE = { least: 12_000, most: 300_000, wanted: 0.15, slowest: 0.7 }; // pixels, and seconds for a picture
+const MOST_SIDE = 8192;
+const LIVE = { least: 12_000, most: 300_000, wanted: 0.2, slowest: 0.7 }; // pixels, and seconds for a picture
 
 const element = (id) => document.getElementById(id);
 const files = JSON.parse(element("networks").textContent).map(({ name, file }) => {
@@ -96,9 +97,14 @@ function millions(pixels) {
   return `${(pixels / 1e6).toFixed(1)} million pixels`;
 }
 
-// Put a picture, a frame of the video or an image, on a canvas, with no more pixels than that.
+// By how much a picture must be made smaller to have no more pixels than that, and sides that every browser draws.
+function shareOf(width, height, most) {
+  return Math.min(1, Math.sqrt(most / (width * height)), MOST_SIDE / Math.max(width, height));
+}
+
+// Put a picture, a frame of the video or an image, on a canvas.
 function draw(canvas, source, width, height, most) {
-  const share = Math.min(1, Math.sqrt(most / (width * height)));
+  const share = shareOf(width, height, most);
   canvas.width = Math.max(1, Math.floor(width * share));
   canvas.height = Math.max(1, Math.floor(height * share));
   const pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -156,14 +162,14 @@ async function take(image, name) {
   if (width * height > MOST_READ) {
     throw new Problem(`${name} has ${millions(width * height)}, and 100 million are the most that this page takes.`);
   }
-  if (Math.min(width, height) < smallest) {
+  const share = shareOf(width, height, MOST_PAINTED);
+  if (Math.floor(Math.min(width, height) * share) < smallest) {
     throw new Problem(`${name} is too small: a side needs ${smallest} pixels.`);
   }
   closeCamera();
   title = name.replace(/\.\w+$/, "");
   show(image, width, height, MOST_PAINTED);
-  const reduced = width * height > MOST_PAINTED;
-  await paint(reduced ? `The picture has ${millions(width * height)} and was made smaller. ` : "");
+  await paint(share < 1 ? `The picture has ${millions(width * height)} and was made smaller. ` : "");
 }
 
 async function takeFile(file) {

@@ -194,8 +194,9 @@ function checkEntry(name, shape, fields, sizes) {
     }
     if (has("centre") && !isCount(centre, 1 << bits)) refuse(`a centre below ${1 << bits}`, shown(centre), name);
     const least = Math.ceil(Math.ceil(count / levels[0]) / 8); // a symbol takes a bit or more
-    if (!isCount(fields.get("bytes"), bytes) || fields.get("bytes") < least) refuse("the length of a stream", "another");
-    bytes = fields.get("bytes");
+    const length = fields.get("bytes");
+    if (!isCount(length, bytes) || length < least) refuse("the length of a stream", "another", name);
+    bytes = length;
   }
   return { bits, codebook, sharing, centre, bytes, scaled: has("scaled") };
 }
@@ -225,7 +226,8 @@ function cutBlobs(network, entries, codebooks, blobs) {
 function restore(network, entries, parts) {
   parts.codebooks.forEach((codebook) => {
     requireFinite(codebook, "codebooks");
-    if (!codebook.every((value, i) => i === 0 || value > codebook[i - 1])) refuse("ascending centroids", "another order");
+    const ascending = codebook.every((value, i) => i === 0 || value > codebook[i - 1]);
+    if (!ascending) refuse("ascending centroids", "another order");
   });
   const used = parts.codebooks.map((codebook) => new Uint8Array(codebook.length));
   const tensors = new Map();
@@ -253,8 +255,9 @@ function lookUp(codes, codebook, scale, name) {
   const weights = Float32Array.from(codes, (code) => codebook[code]);
   if (scale === undefined) return weights;
   requireFinite(scale, name);
-  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  if (!Number.isFinite(Math.fround(largest(codebook) * largest(scale)))) refuse("weights within float32", "larger", name);
+  const largest = (values) => values.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
+  const most = Math.fround(largest(codebook) * largest(scale));
+  if (!Number.isFinite(most)) refuse("weights within float32", "larger", name);
   const each = weights.length / scale.length;
   return weights.map((weight, i) => weight * scale[Math.floor(i / each)]);
 }

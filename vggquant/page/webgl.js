@@ -2,8 +2,8 @@
 // What the layers are is left to networks.js, and pictures to painter.js.
 //
 // A result is a texture of as many layers as its channels need, four in each, as its convolution left it. It is
-// normalised and activated where it is read, for which it carries a factor and a summand for each channel. What is added
-// to other results later is settled before: written as the numbers that it stands for.
+// normalised and activated where it is read, for which it carries a factor and a summand for each channel. What is
+// added to other results later is settled before: written as the numbers that it stands for.
 
 const TARGETS = 4; // textures that any WebGL 2 writes at once
 const BAND = 2 ** 17; // pixels that one call draws, so that no call keeps the processor for long
@@ -228,9 +228,10 @@ class Graphics {
       gl.uniform4fv(set("factors"), source.factors);
       gl.uniform4fv(set("summands"), source.summands);
       gl.uniform2i(set("size"), wide, tall);
-      const numbers = { kind: source.kind, reflects: layer.border === "reflect" ? 1 : 0, first };
       const { kernel, stride, doubling } = layer;
-      for (const [name, value] of Object.entries({ ...numbers, kernel, stride, doubling })) gl.uniform1i(set(name), value);
+      const reflects = layer.border === "reflect" ? 1 : 0;
+      const numbers = { kind: source.kind, kernel, stride, doubling, reflects, first };
+      for (const [name, value] of Object.entries(numbers)) gl.uniform1i(set(name), value);
       this.aim(result, first, targets);
       this.draw(height, width);
     }
@@ -250,7 +251,7 @@ class Graphics {
     return Math.min(TARGETS, most);
   }
 
-  // The mean and the variance of each channel: over tiles by the graphics processor, over all tiles in double precision.
+  // The mean and the variance of each channel: of tiles by the graphics processor, of all tiles in double precision.
   statistics(source) {
     const { gl } = this;
     const { height, width, layers, channels } = source;
