@@ -6,6 +6,7 @@ import base64
 import json
 import random
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from tests.mutants import SEEDS_BY_VERSION, raw_mutant, resealed_mutant
 from tests.page.javascript import NEEDS_NODE, TOY, run_node
 from tests.sealing import reseal, unseal
 from tests.toy import toy_family
-from vggquant.errors import NetworkError, VggQuantError
+from vggquant.codec.bitstream import EncodedCodes, decode_codes, encode_codes
+from vggquant.codec.huffman import nest
+from vggquant.codec.joining import join
+from vggquant.errors import ContainerError, NetworkError, VggQuantError
 from vggquant.files.container import check_codes, from_bytes
 from vggquant.files.sources import PAINTERS, embedded_path
 from vggquant.networks.families import network_from_record
@@ -169,3 +173,57 @@ def test_the_networks_of_johnson_are_those_that_the_package_knows(configuration:
     }"""
     record = json.dumps({"family": "johnson", "configuration": configuration})
     assert run_node(SCRIPTS, judge, [record]) == [expected]
+
+
+def damaged(rng: random.Random, stream: bytes) -> bytes:
+    """A stream with a bit or two flipped, cut, longer, or as it was."""
+    found = bytearray(stream)
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        found[rng.choice((-1, 0, 1, rng.randrange(len(found)))) % len(found)] ^= 1 << rng.randrange(8)
+    return bytes(found[: len(found) - rng.choice((0, 0, 0, 0, 1))] + rng.choice((b"", b"", b"", b"", b"\0")))
+
+
+def coded(rng: random.Random) -> EncodedCodes:
+    """A few codes in any of the forms that they can have."""
+    numbers = np.random.default_rng(rng.randrange(2**32))
+    bits, count = rng.randrange(1, 9), rng.randrange(1, 90)
+    codes = np.minimum(numbers.geometric(rng.choice((0.9, 0.5, 0.05)), count) - 1, (1 << bits) - 1).astype(np.uint8)
+    form = rng.randrange(4)
+    if form < 2:
+        return encode_codes(codes, bits)
+    centre = rng.randrange(1 << bits)
+    levels = tuple(rng.choice((1, 2, 4, 8)) for _ in range(rng.randrange(1, 4)))
+    m: int | tuple[int, ...] = levels
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, rng.choice((0, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED)))
+    if form == 2:
+        m = rng.choice([each for each in (1, 2, 4, 8) if each * bits <= 8])
+        data = packer.compress(join(codes, bits, m).tobytes()) + packer.flush()
+    else:
+        data = nest(codes, levels, centre).tobytes()
+    stream = np.frombuffer(data, np.uint8)
+    return EncodedCodes(stream, count, bits, "huffman", m, centre if form == 3 else None)
+
+
+def test_streams_with_any_damage_are_refused_or_decoded_alike() -> None:
+    rng = random.Random(7)
+    cases, expected = [], []
+    while len(cases) < 12_000:
+        codes = coded(rng)
+        stream = damaged(rng, codes.stream.tobytes())
+        if codes.coding == "planes" and len(stream) != codes.stream.size:
+            continue  # which the reader finds by its length
+        entry = {"bits": codes.bits, "sharing": codes.codes_per_byte, "centre": codes.centre}
+        given = {name: value for name, value in entry.items() if value is not None}
+        cases.append([base64.b64encode(stream).decode(), codes.count, given])
+        try:
+            expected.append(decode_codes(replace(codes, stream=np.frombuffer(stream, np.uint8))).tolist())
+        except ContainerError:
+            expected.append(None)
+    judge = """function judge([stream, count, entry]) {
+      try {
+        return [...decodeCodes(Uint8Array.from(Buffer.from(stream, "base64")), count, entry)];
+      } catch (error) { return error instanceof Refused ? null : String(error.stack); }
+    }"""
+    for case, found, right in zip(cases, run_node(SCRIPTS, judge, cases), expected, strict=True):
+        assert found == right, case
+    assert 3_000 < expected.count(None) < 9_000

@@ -34,7 +34,7 @@ void main() { // one triangle that covers everything
 // channel is convolved alone, a vector for each one written.
 const convolutionShader = (layers, targets, depthwise, vectors) => `${HEAD}
 uniform sampler2DArray source;
-uniform Weights { vec4 weights[${vectors}]; };
+layout(std140) uniform Weights { vec4 weights[${vectors}]; };
 uniform vec4 factors[${layers}], summands[${layers}];
 uniform ivec2 size; // of what is convolved
 uniform int kind, kernel, stride, doubling, reflects, first;
