@@ -41,6 +41,11 @@ function judge(data) {
   }
 }
 """
+DECODE = """function judge([stream, count, entry]) {
+  try {
+    return [...decodeCodes(Uint8Array.from(Buffer.from(stream, "base64")), count, entry)];
+  } catch (error) { return error instanceof Refused ? null : String(error.stack); }
+}"""
 MUTANTS = 3000
 
 
@@ -206,7 +211,8 @@ def coded(rng: random.Random) -> EncodedCodes:
 
 def test_streams_with_any_damage_are_refused_or_decoded_alike() -> None:
     rng = random.Random(7)
-    cases, expected = [], []
+    cases: list[tuple[str, int, dict[str, Any]]] = []
+    expected: list[list[int] | None] = []
     while len(cases) < 12_000:
         codes = coded(rng)
         stream = damaged(rng, codes.stream.tobytes())
@@ -214,16 +220,23 @@ def test_streams_with_any_damage_are_refused_or_decoded_alike() -> None:
             continue  # which the reader finds by its length
         entry = {"bits": codes.bits, "sharing": codes.codes_per_byte, "centre": codes.centre}
         given = {name: value for name, value in entry.items() if value is not None}
-        cases.append([base64.b64encode(stream).decode(), codes.count, given])
+        cases.append((base64.b64encode(stream).decode(), codes.count, given))
         try:
             expected.append(decode_codes(replace(codes, stream=np.frombuffer(stream, np.uint8))).tolist())
         except ContainerError:
             expected.append(None)
-    judge = """function judge([stream, count, entry]) {
-      try {
-        return [...decodeCodes(Uint8Array.from(Buffer.from(stream, "base64")), count, entry)];
-      } catch (error) { return error instanceof Refused ? null : String(error.stack); }
-    }"""
-    for case, found, right in zip(cases, run_node(SCRIPTS, judge, cases), expected, strict=True):
+    for case, found, right in zip(cases, run_node(SCRIPTS, DECODE, cases), expected, strict=True):
         assert found == right, case
     assert 3_000 < expected.count(None) < 9_000
+
+
+def test_no_rank_is_above_255() -> None:
+    def deflated(byte: int) -> bytes:
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        return packer.compress(bytes([byte])) + packer.flush()
+
+    cases = []
+    for rest in (0, 1):
+        stream = base64.b64encode(deflated(255) + deflated(rest)).decode()
+        cases.append((stream, 1, {"bits": 8, "sharing": [1, 1], "centre": 0}))
+    assert run_node(SCRIPTS, DECODE, cases) == [[128], None]
