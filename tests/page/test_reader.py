@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN
+from tests.files.test_version2 import FOLDER, SHARED, WRONG, put, with_blob
 from tests.mutants import SEEDS_BY_VERSION, raw_mutant, resealed_mutant
 from tests.page.javascript import NEEDS_NODE, TOY, run_node
 from tests.sealing import reseal, unseal
@@ -83,6 +84,66 @@ def test_files_with_any_damage_are_refused_or_read_alike() -> None:
         assert (None if "refused" in found else found["sums"]) == expected, found
         accepted += expected is not None
     assert accepted > MUTANTS // 40  # or the half with right checksums would prove nothing
+
+
+def test_each_wrong_field_and_number_is_refused() -> None:
+    files = []
+    for data, change, _ in WRONG.values():
+        header, metadata, body = unseal(data)
+        change(header, metadata)
+        files.append(reseal(header, metadata, body))
+    mixed = (FOLDER / "mixed.safetensors").read_bytes()
+    files += [
+        with_blob("codebooks", put(0, np.nan)),
+        with_blob("codebooks", lambda found: found.__setitem__(1, found[0])),
+        with_blob("codes", lambda found: found.fill(0)),
+        with_blob("plain", put(-1, -np.inf)),
+        with_blob("scales", put(0, np.nan), mixed),
+        with_blob("scales", put(0, 3e38), with_blob("codebooks", put(-1, 3e38), mixed)),
+    ]
+    for data, found in zip(files, read_by_script(files), strict=True):
+        assert "refused" in found, unseal(data)[1]
+        assert read_by_package(data) is None
+
+
+EDITS: dict[str, tuple[bytes, bytes]] = {
+    "a name twice": (b'"dtype"', b'"dtype":"U8","dtype"'),
+    "an object twice": (b'{"__metadata__"', b'{"__metadata__":{},"__metadata__"'),
+    "half a character": (b"Drawn", b"\\\\ud800"),
+    "more behind": (b"]}}", b"]}} 0"),
+    "an ending": (b"]}}", b"]}},"),
+    "a NUL": (b"Drawn", b"\\\\u0000"),
+    "other bytes": (b"Drawn", b"\xff"),
+    "a fraction": (b'"shape":[40]', b'"shape":[40.0]'),
+    "an exponent": (b'"shape":[40]', b'"shape":[4e1]'),
+    "a zero before": (b'"shape":[40]', b'"shape":[040]'),
+    "true": (b'"shape":[40]', b'"shape":[true]'),
+    "deep": (b'"shape":[40]', b'"shape":' + b"[" * 9000 + b"]" * 9000),
+}
+
+
+def test_each_wrong_form_of_a_header_is_refused() -> None:
+    header, metadata, body = unseal(SHARED)
+    files = []
+    for old, new in EDITS.values():
+        data = reseal(*unseal(SHARED), lambda text, old=old, new=new: text.replace(old, new, 1))  # type: ignore[misc]
+        assert data != reseal(header, metadata, body)
+        files.append(data)
+    for name, data, found in zip(EDITS, files, read_by_script(files), strict=True):
+        assert "refused" in found, name
+        assert read_by_package(data) is None, name
+
+
+def test_data_in_any_order_and_place_are_read() -> None:
+    header, metadata, body = unseal(SHARED)
+    parts = {name: body[slice(*header[name]["data_offsets"])] for name in ("codes", "plain", "codebooks")}
+    moved = b""
+    for name, part in parts.items():
+        header[name]["data_offsets"] = [len(moved), len(moved) + len(part)]
+        moved += part
+    assert len(parts["codes"]) % 4  # so that what follows is not aligned
+    again, before = read_by_script([reseal(header, metadata, moved), SHARED])
+    assert again == before
 
 
 def test_no_bit_is_unguarded() -> None:

@@ -143,7 +143,8 @@ function checkCredits(metadata) {
 function networkOf(record) {
   requireKeys(record, ["configuration", "family"], "network");
   const family = record.get("family");
-  if (!Object.hasOwn(FAMILIES, family)) refuse(`one of ${Object.keys(FAMILIES).join(", ")}`, shown(family), "family");
+  const known = typeof family === "string" && Object.hasOwn(FAMILIES, family);
+  if (!known) refuse(`one of ${Object.keys(FAMILIES).join(", ")}`, shown(family), "family");
   const network = FAMILIES[family](record.get("configuration"));
   const elements = network.tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
   if (network.tensors.length > MAX_TENSORS || elements > MAX_ELEMENTS) refuse("a smaller network", "this one");
