@@ -92,6 +92,9 @@ def test_each_wrong_field_and_number_is_refused() -> None:
         header, metadata, body = unseal(data)
         change(header, metadata)
         files.append(reseal(header, metadata, body))
+    header, metadata, body = unseal(SHARED)
+    header["scales"] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}  # which nothing needs
+    files.append(reseal(header, metadata, body))
     mixed = (FOLDER / "mixed.safetensors").read_bytes()
     files += [
         with_blob("codebooks", put(0, np.nan)),
