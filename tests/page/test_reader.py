@@ -109,6 +109,21 @@ def test_each_wrong_field_and_number_is_refused() -> None:
         assert read_by_package(data) is None
 
 
+def test_codebooks_that_would_do_but_for_a_rule_are_refused() -> None:
+    header, metadata, body = unseal(SHARED)
+    metadata["weights"]["depthwise.weight"]["codebook"] = 1  # of 32 centroids, of which 3 bits reach 8
+    files = [reseal(header, metadata, body)]
+    header, metadata, body = unseal(SHARED)
+    metadata["codebooks"].reverse()  # in another order than that of their use
+    for entry in metadata["weights"].values():
+        entry["codebook"] = 1 - entry["codebook"]
+    files.append(reseal(header, metadata, body[32:160] + body[:32] + body[160:]))
+    sayings = ["depthwise.weight: expected a codebook", "expected codebooks in the order of their use"]
+    for data, found, saying in zip(files, read_by_script(files), sayings, strict=True):
+        assert saying in found["refused"]
+        assert read_by_package(data) is None
+
+
 EDITS: dict[str, tuple[bytes, bytes]] = {
     "a name twice": (b'"dtype"', b'"dtype":"U8","dtype"'),
     "an object twice": (b'{"__metadata__"', b'{"__metadata__":{},"__metadata__"'),
