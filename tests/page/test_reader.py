@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from tests.conftest import GOLDEN
-from tests.files.test_version2 import FOLDER, SHARED, WRONG, put, with_blob
+from tests.files.test_version2 import FOLDER, SHARED, WRONG, bytes_of, put, with_blob
 from tests.mutants import SEEDS_BY_VERSION, raw_mutant, resealed_mutant
 from tests.page.javascript import NEEDS_NODE, TOY, run_node
 from tests.sealing import reseal, unseal
-from tests.toy import toy_family
+from tests.toy import toy_family, toy_weights
 from vggquant.codec.bitstream import EncodedCodes, decode_codes, encode_codes
 from vggquant.codec.huffman import nest
 from vggquant.codec.joining import join
+from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import ContainerError, NetworkError, VggQuantError
 from vggquant.files.container import check_codes, from_bytes
 from vggquant.files.sources import PAINTERS, embedded_path
@@ -96,6 +97,9 @@ def test_each_wrong_field_and_number_is_refused() -> None:
     header["scales"] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}  # which nothing needs
     files.append(reseal(header, metadata, body))
     mixed = (FOLDER / "mixed.safetensors").read_bytes()
+    header, metadata, body = unseal(mixed)
+    metadata["weights"]["depthwise.weight"]["scaled"] = 1
+    files.append(reseal(header, metadata, body))
     files += [
         with_blob("codebooks", put(0, np.nan)),
         with_blob("codebooks", lambda found: found.__setitem__(1, found[0])),
@@ -122,6 +126,23 @@ def test_codebooks_that_would_do_but_for_a_rule_are_refused() -> None:
     for data, found, saying in zip(files, read_by_script(files), sayings, strict=True):
         assert saying in found["refused"]
         assert read_by_package(data) is None
+
+
+def test_a_stream_that_expands_too_much_is_refused() -> None:
+    """216 codes of one kind, which deflate makes smaller than a Huffman code could."""
+    weights = toy_weights(channels=8)
+    arrays = {name: array for name, array in weights.plain.items() if name != "conv.weight"}
+    files = []
+    for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY):
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
+        stream = np.frombuffer(packer.compress(bytes(216)) + packer.flush(), np.uint8)
+        codes = EncodedCodes(stream, 216, 8, "huffman", 1)
+        tensor = PalettizedTensor(codes, np.array([0.5], np.float32), (8, 3, 3, 3))
+        files.append(bytes_of(replace(weights, palettized={"conv.weight": tensor}, plain=arrays)))
+    usual, small = read_by_script(files)
+    assert usual["sums"] == read_by_package(files[0])
+    assert "conv.weight: expected the length of a stream" in small["refused"]
+    assert read_by_package(files[1]) is None
 
 
 EDITS: dict[str, tuple[bytes, bytes]] = {
