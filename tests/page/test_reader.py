@@ -128,20 +128,35 @@ def test_codebooks_that_would_do_but_for_a_rule_are_refused() -> None:
         assert read_by_package(data) is None
 
 
-def test_a_stream_that_expands_too_much_is_refused() -> None:
-    """216 codes of one kind, which deflate makes smaller than a Huffman code could."""
+def with_codes(codes: EncodedCodes) -> bytes:
+    """A toy network's file, of which the first weight has these 216 codes and one centroid."""
     weights = toy_weights(channels=8)
     arrays = {name: array for name, array in weights.plain.items() if name != "conv.weight"}
+    tensor = PalettizedTensor(codes, np.array([0.5], np.float32), (8, 3, 3, 3))
+    return bytes_of(replace(weights, palettized={"conv.weight": tensor}, plain=arrays))
+
+
+def test_a_stream_that_expands_too_much_is_refused() -> None:
+    """Codes of one kind, which deflate makes smaller than a Huffman code could."""
     files = []
     for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY):
         packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
         stream = np.frombuffer(packer.compress(bytes(216)) + packer.flush(), np.uint8)
-        codes = EncodedCodes(stream, 216, 8, "huffman", 1)
-        tensor = PalettizedTensor(codes, np.array([0.5], np.float32), (8, 3, 3, 3))
-        files.append(bytes_of(replace(weights, palettized={"conv.weight": tensor}, plain=arrays)))
+        files.append(with_codes(EncodedCodes(stream, 216, 8, "huffman", 1)))
     usual, small = read_by_script(files)
     assert usual["sums"] == read_by_package(files[0])
     assert "conv.weight: expected the length of a stream" in small["refused"]
+    assert read_by_package(files[1]) is None
+
+
+def test_a_centre_that_no_code_can_be_is_refused() -> None:
+    codes = np.zeros(216, np.uint8)
+    files = [
+        with_codes(EncodedCodes(nest(codes, (1,), centre), 216, 7, "huffman", (1,), centre)) for centre in (127, 255)
+    ]
+    usual, beyond = read_by_script(files)
+    assert usual["sums"] == read_by_package(files[0])
+    assert "conv.weight: expected a centre below 128" in beyond["refused"]
     assert read_by_package(files[1]) is None
 
 
