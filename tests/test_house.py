@@ -18,7 +18,7 @@ PACKAGE = Path(vggquant.__file__).parent
 ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "": (("errors", "lazy_imports"), ("progress", "wording", "threads")),
     "isolation": (("messages",), ("child", "parent")),
-    "networks": (("network",), ("johnson", "vgg"), ("families",)),
+    "networks": (("network",), ("arbitrary", "johnson", "vgg"), ("adain",), ("families",)),
     "codec": (("kmeans", "joining"), ("huffman", "entropy"), ("bitstream",), ("palette",)),
     "files": (
         ("disk", "known_files", "scratch"),
@@ -33,8 +33,9 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("devices", "gradients", "features", "half", "preprocessing", "frozen", "phases"),
-        ("johnson", "vgg"),
+        ("borders", "devices", "gradients", "features", "half", "preprocessing", "frozen", "phases", "tiles"),
+        ("arbitrary", "johnson", "vgg"),
+        ("adain",),
         ("load", "painters", "onnx_files"),
     ),
     "packing": (
@@ -52,13 +53,17 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("checks", "memory", "states"),
         ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),
-        ("painting", "feedforward"),
+        ("feedforward",),
+        ("any_style",),
+        ("painting",),
     ),
     "training": (
         ("options",),
-        ("checks", "crops", "objective", "checkpoints", "processes", "packing"),
+        ("checks", "crops", "checkpoints", "processes", "packing", "views", "normalising"),
+        ("prune", "rounded"),
         ("trainer",),
-        ("training",),
+        ("objective", "adain_objective", "distil", "running"),
+        ("training", "adain"),
     ),
     "comparison": (
         ("sample_pictures", "subjects"),
@@ -72,7 +77,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("output", "options"),
         ("progress", "failures"),
-        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "page"),
+        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "prune", "page"),
         ("app",),
     ),
 }

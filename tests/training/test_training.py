@@ -20,7 +20,7 @@ from vggquant.pictures.files import read_picture
 from vggquant.pictures.generated import generated_pictures
 from vggquant.progress import Progress
 from vggquant.training import TrainingInterrupted, TrainingOptions, crops, train
-from vggquant.training import training as module
+from vggquant.training import running as module
 from vggquant.training.crops import Crops, Photographs
 
 SMALL = TrainingOptions(alpha=0.125, blocks=1, steps=6, size=32, batch=2, style_pixels=2_500)
@@ -59,7 +59,7 @@ def test_a_painter_learns_and_is_packed(pictures: Path, tmp_path: Path) -> None:
     assert found.changes is not None
     assert found.changes.startswith("trained by vggquant")
     assert "style.png" in found.changes
-    assert "on 3 photographs" in found.changes
+    assert "on 3 pictures" in found.changes
     assert not (tmp_path / "painter.safetensors.checkpoint").exists()
     preview = read_picture(tmp_path / "preview.png").pixels
     painted = load_stylizer(out)(read_picture(pictures / "photos" / "0.png").pixels)
@@ -210,7 +210,7 @@ def test_a_training_may_begin_with_a_trained_network(pictures: Path, tmp_path: P
     trained(pictures, second, replace(SMALL, steps=1, learning_rate=1e-6), start=first)
     one, two = (load_stylizer(path).state_dict() for path in (first, second))
     assert all(torch.allclose(tensor, two[name], atol=0.01) for name, tensor in one.items())
-    assert f"beginning with the painter of SHA-256 {sha256(read_file(first))}" in str(info(second).changes)
+    assert f"beginning with the network of SHA-256 {sha256(read_file(first))}" in str(info(second).changes)
     with pytest.raises(OptionError, match=r"start: expected a network of .* choose `network`, `alpha` and `blocks`"):
         trained(pictures, tmp_path / "third", replace(SMALL, blocks=0), start=first)
     with pytest.raises(NetworkError, match="expected a network that paints"):
@@ -242,7 +242,7 @@ def test_files_that_would_replace_one_another_are_refused(pictures: Path, tmp_pa
         given: dict[str, Any] = {name: same}
         with pytest.raises(OptionError, match="out: expected three different files"):
             trained(pictures, same, **given)
-    with pytest.raises(OptionError, match="preview: expected a place outside of `images`"):
+    with pytest.raises(OptionError, match="preview: expected a place outside of the pictures' folders"):
         trained(pictures, tmp_path / "out", preview=pictures / "photos" / "preview.png")
     trained(pictures, first := tmp_path / "first", replace(SMALL, steps=1))
     with pytest.raises(StorageError, match="expected an output other than the source"):

@@ -23,6 +23,7 @@ COMMANDS = (
     "info",
     "pack",
     "page",
+    "prune",
     "stylize",
     "train",
     "unpack",

@@ -26,6 +26,9 @@ from vggquant.cli.options import (
 from vggquant.cli.output import echo, echo_notes
 from vggquant.cli.progress import progress_bar
 from vggquant.errors import OptionError, located
+from vggquant.files.container import read_outline
+from vggquant.files.sources import ANY_STYLE, resolve
+from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.vgg import require_vgg
 from vggquant.style.options import (
     LONGEST,
@@ -36,6 +39,7 @@ from vggquant.style.options import (
     PRECISIONS,
     PRESERVE_COLORS,
     STARTS,
+    STRENGTH,
     StyleOptions,
 )
 
@@ -44,7 +48,9 @@ if TYPE_CHECKING:
 
 DEFAULTS = StyleOptions()
 HERE = "."  # the default of --save-to
-ONE_PASS = {"content", "styles", "out", "network", "size", "pixels", "device", "force", "quiet"}  # what serves there
+# what serves in one pass, and what else where the network takes any style
+ONE_PASS = {"content", "styles", "out", "network", "size", "pixels", "device", "force", "quiet"}
+ANY = {"strength", "style_weights", "masks", "preserve_color", "style_size", "style_pixels"}
 
 
 def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -57,9 +63,6 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
         return value
     ctx.meta[f"stylize.{parameter.name}"] = value
     if ctx.meta.get("stylize.list_layers") and "stylize.weights" in ctx.meta:
-        from vggquant.files.container import read_outline
-        from vggquant.files.sources import resolve
-
         path = resolve(ctx.meta["stylize.weights"])
         with located(path):
             layers = require_vgg(read_outline(path)).layers
@@ -80,6 +83,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
         ),
         ("A style where a mask is white:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --mask SKY.png"),
         ("Go on after Ctrl-C:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --resume OUT.png --force"),
+        ("In a second, in any style:", "stylize CONTENT.jpg STYLE.jpg -o OUT.png --network adain --strength 0.7"),
         ("In a fraction of a second, in one style:", "stylize CONTENT.jpg -o OUT.png --network starry"),
     ),
 )
@@ -89,8 +93,9 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.option(
     "--network",
     type=PAINTER,
-    help="Paint in one pass, by a network that train made, or starry, scream, wave or mosaic.",
+    help="Paint in one pass, by a network that train made, or adain, starry, scream, wave or mosaic.",
 )
+@number_option("--strength", STRENGTH, "How much of the styles adain takes, from 0 to 1.")
 @click.option(
     "--weights",
     type=SOURCE,
@@ -189,11 +194,11 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 )
 @click.option(
     "--start",
-    type=PathName(*STARTS),
+    type=PathName(*STARTS, ANY_STYLE),
     default="content",
     show_default=True,
-    metavar="content|noise|grey|FILE",
-    help="What to begin with.",
+    metavar="content|noise|grey|adain|FILE",
+    help="What to begin with; adain is what that network paints.",
 )
 @click.option(
     "--seed",
@@ -245,12 +250,19 @@ def stylize(
 
     Ctrl-C writes the picture reached, from which --resume goes on; a second Ctrl-C ends at once.
 
-    With --network there are no styles: all pictures are painted in the one that the network knows, several of them
-    into the folder --out.
+    With a --network that knows one style there are no others: all pictures are painted in that, several of them into
+    the folder --out.
     """
+    given["style_weights"] = tuple(chain.from_iterable(given["style_weights"])) or None
     if network is not None:
-        _paint_in_one_pass((content, *styles), out, network, given | {"quiet": quiet})
+        given["quiet"] = quiet
+        if _takes_any_style(network):
+            _paint_in_styles(content, styles, out, network, given)
+        else:
+            _paint_in_one_pass((content, *styles), out, network, given)
         return
+    _require_served(set(click.get_current_context().params) - {"strength"}, "without a `network`")
+    del given["strength"]
     if not styles:
         raise OptionError("a STYLE after CONTENT", "none", "name one, or a `network`", tensor="styles")
     from vggquant.style.painting import paint
@@ -268,13 +280,36 @@ def stylize(
     echo(f"{out}: {report.width} × {report.height} pixels, {steps}" + (f"; {loss}" if loss else ""))
 
 
-def _paint_in_one_pass(contents: tuple[str, ...], out: str, network: str, given: dict[str, Any]) -> None:
-    """Paint with a network that knows its style."""
+def _takes_any_style(network: str) -> bool:
+    """Whether a network takes its style from pictures."""
+    path = resolve(network)
+    with located(path):
+        return read_outline(path).family == AdaINNetwork.family
+
+
+def _require_served(serving: set[str], by: str) -> None:
+    """Refuse options that were typed and do not serve."""
     ctx = click.get_current_context()
     for name in ctx.params:
         typed = ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
-        if typed and name not in ONE_PASS:
-            raise OptionError("an option that serves with a `network`", "this one", "leave it out", tensor=name)
+        if typed and name not in serving:
+            raise OptionError(f"an option that serves {by}", "this one", "leave it out", tensor=name)
+
+
+def _paint_in_styles(content: str, styles: tuple[str, ...], out: str, network: str, given: dict[str, Any]) -> None:
+    """Paint with a network that takes any style."""
+    _require_served(ONE_PASS | ANY, "with a `network` that takes any style")
+    from vggquant.style.any_style import paint_in_styles
+
+    kept = {name: given[name] for name in (*ANY, "size", "pixels", "device", "force")}
+    picture = paint_in_styles(content, styles, out, network, **kept)
+    echo_notes(picture.notes, quiet=given["quiet"])
+    echo(f"{picture.path}: {picture.width} × {picture.height} pixels")
+
+
+def _paint_in_one_pass(contents: tuple[str, ...], out: str, network: str, given: dict[str, Any]) -> None:
+    """Paint with a network that knows its style."""
+    _require_served(ONE_PASS, "with a `network` that knows one style")
     from vggquant.style.feedforward import paint_in_one_pass
 
     kept = {name: given[name] for name in ("size", "pixels", "device", "force")}
@@ -295,7 +330,6 @@ def _style_options(start: str, given: dict[str, Any]) -> StyleOptions:
     chosen = dict(given)
     for option in ("content_layers", "style_layers"):
         chosen[option] = _layer_weights(option, given[option]) or getattr(DEFAULTS, option)
-    chosen["style_weights"] = tuple(chain.from_iterable(given["style_weights"])) or None
     if start in STARTS:
         chosen["start"] = start
     return StyleOptions(**chosen)

@@ -6,11 +6,13 @@ import dataclasses
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from vggquant.cli.options import (
     FILE,
     FOLDER,
     PAINTER,
+    Decorator,
     Word,
     count_option,
     examples,
@@ -20,15 +22,27 @@ from vggquant.cli.options import (
 )
 from vggquant.cli.output import echo, echo_notes
 from vggquant.cli.progress import progress_bar
+from vggquant.errors import OptionError
+from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.johnson import STOCK
 from vggquant.style.options import PRECISIONS
-from vggquant.training.options import EVERY, TrainingOptions
+from vggquant.training.options import EVERY, PARTS, AdaINOptions, TrainingOptions
 
-DEFAULTS = TrainingOptions()
+DEFAULTS, ADAIN = TrainingOptions(), AdaINOptions()
+ADAIN_OPTIONS = {field.name for field in dataclasses.fields(AdaINOptions)} - {"bits"}
+PAINTER_OPTIONS = {field.name for field in dataclasses.fields(TrainingOptions)}
+
+
+def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
+    """An option that is a number, whose default is another for adain."""
+    option = name.lstrip("-").replace("-", "_")
+    defaults = f"[default: {getattr(DEFAULTS, option)}; adain: {getattr(ADAIN, option)}]"
+    metavar = "N" if kind is int else "NUMBER"
+    return click.option(name, type=kind, metavar=metavar, help=f"{meaning}  {defaults}")
 
 
 @click.command(
-    short_help="Train a network that paints in one style.",
+    short_help="Train a network that paints in one pass.",
     epilog=examples(
         ("A network of 16 kB, with a preview on the way:", "train STYLE.jpg -o OUT --images PHOTOS --preview OUT.png"),
         ("Go on after Ctrl-C:", "train STYLE.jpg -o OUT --images PHOTOS --resume OUT.checkpoint"),
@@ -36,29 +50,35 @@ DEFAULTS = TrainingOptions()
             "From a network that can paint already, in less time:",
             "train STYLE.jpg -o OUT --images PHOTOS --start starry --steps 800",
         ),
+        (
+            "A network that takes any style:",
+            "train --network adain -o OUT --images PHOTOS --styles PAINTINGS --device cuda",
+        ),
     ),
 )
-@click.argument("style", type=FILE)
+@click.argument("style", type=FILE, required=False)
 @click.option("-o", "--out", required=True, type=FILE, help="Packed file to write.")
 @click.option("--images", type=FOLDER, help="Photographs to train on.  [default: generated pictures]")
+@click.option("--styles", type=FOLDER, help="Paintings whose styles adain is trained on, instead of STYLE.")
 @click.option(
     "--network",
-    type=Word(tuple(STOCK)),
+    type=Word((*STOCK, AdaINNetwork.family)),
     default=DEFAULTS.network,
     show_default=True,
-    help="tiny, of 12,000 weights at --alpha 0.3, or Johnson's own, of 1.7 million at 1.",
+    help="tiny, of 12,000 weights at --alpha 0.3, Johnson's own, of 1.7 million at 1, or adain, which takes any style.",
 )
 @number_option("--alpha", DEFAULTS.alpha, "Width multiplier: the share of the network's filters that are kept.")
 @click.option("--blocks", type=int, metavar="N", help="Residual blocks.  [default: 3 of tiny, 5 of johnson]")
-@count_option("--steps", DEFAULTS.steps, "How often the weights are changed.")
-@count_option("--size", DEFAULTS.size, "Side of the crops, in pixels.")
-@count_option("--batch", DEFAULTS.batch, "Crops that each step looks at.")
+@by_network("--steps", int, "How often the weights are changed.")
+@by_network("--size", int, "Side of the crops, in pixels.")
+@by_network("--batch", int, "Crops that each step looks at.")
 @count_option("--style-pixels", DEFAULTS.style_pixels, "Area of the style. Strokes appear as large as they are in it.")
 @number_option("--content-weight", DEFAULTS.content_weight, "How much the content of the photographs counts.")
-@number_option("--style-weight", DEFAULTS.style_weight, "How much the style counts.")
+@by_network("--style-weight", float, "How much the style counts.")
+@number_option("--gram-weight", ADAIN.gram_weight, "How much the Gram matrices of the style count in adain.")
 @number_option("--color-weight", DEFAULTS.color_weight, "How much the style's colours count.")
 @number_option("--tv-weight", DEFAULTS.tv_weight, "How much smoothness counts (total variation).")
-@number_option("--learning-rate", DEFAULTS.learning_rate, "Adam's, at its highest.")
+@by_network("--learning-rate", float, "Adam's, at its highest.")
 @click.option(
     "--precision",
     type=Word(PRECISIONS),
@@ -67,8 +87,16 @@ DEFAULTS = TrainingOptions()
     help="What the VGG computes in; auto is bf16 where the processor has it.",
 )
 @count_option("--seed", DEFAULTS.seed, "Of all that is random.")
+@click.option(
+    "--part",
+    type=Word(PARTS),
+    default=ADAIN.part,
+    show_default=True,
+    help="What of adain is trained: its decoder, or both that and the encoder.",
+)
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules as for pack.  [default: 8]")
 @click.option("--max-size", metavar="SIZE", help="Instead, the largest size of the file, such as 17KB.")
+@click.option("--rounded", is_flag=True, help="Train adain with its weights rounded to codebooks of --bits.")
 @click.option("--start", type=PAINTER, help="A network of the same shape to begin with, such as starry.")
 @click.option("--checkpoint", type=FILE, help="What training goes on from later, kept.  [default: OUT.checkpoint]")
 @click.option("--resume", type=FILE, help="Go on from a checkpoint, exactly; with the same options.")
@@ -77,16 +105,54 @@ DEFAULTS = TrainingOptions()
 @click.option("--device", metavar="DEVICE", default="cpu", show_default=True, help="Where torch computes, e.g. cuda.")
 @force_option
 @quiet_option
-def train(style: str, out: str, quiet: bool, **given: Any) -> None:
-    """Train a network that paints in the manner of the STYLE picture in one pass, and pack it into --out."""
-    from vggquant.training.training import train as run
+def train(
+    style: str | None, styles: str | None, out: str, network: str, rounded: bool, quiet: bool, **given: Any
+) -> None:
+    """Train a network that paints in one pass, and pack it into --out.
 
-    names = {field.name for field in dataclasses.fields(TrainingOptions)} & given.keys()
-    options = TrainingOptions(**{name: given.pop(name) for name in names})
+    Most paint in the manner of the STYLE picture; adain takes its style from a picture and learns that from a folder of
+    them, --styles.
+    """
+    any_style = network == AdaINNetwork.family
+    names = ADAIN_OPTIONS if any_style else PAINTER_OPTIONS
+    _require_served(names, any_style)
+    chosen = {name: given.pop(name) for name in (ADAIN_OPTIONS | PAINTER_OPTIONS) & given.keys()}
+    chosen = {name: value for name, value in chosen.items() if name in names and value is not None}
     with progress_bar("training", quiet=quiet) as progress:
-        report = run(style, out, options, progress=progress, **given)
+        if any_style:
+            from vggquant.training.adain import train_adain
+
+            if style is not None or styles is None:
+                expected = "a folder of `styles`, and no STYLE, for adain"
+                raise OptionError(expected, style or "none", "name the folder", tensor="styles")
+            options = AdaINOptions(**chosen, bits=_rounded_bits(given["bits"]) if rounded else None)
+            report = train_adain(styles, out, options, progress=progress, **given)
+        else:
+            from vggquant.training.training import train as run
+
+            if style is None or styles is not None:
+                raise OptionError("a STYLE picture", styles or "none", "name one", tensor="style")
+            report = run(style, out, TrainingOptions(network=network, **chosen), progress=progress, **given)
     if not report.bytes:  # another process wrote the file
         return
     echo_notes(report.notes, quiet=quiet)
     loss = ", ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
     echo(f"{out}: {report.parameters:,} parameters in {report.bytes:,} bytes; {loss}")
+
+
+def _require_served(names: set[str], any_style: bool) -> None:
+    """Refuse options that were typed and belong to networks of the other kind."""
+    others = (PAINTER_OPTIONS if any_style else ADAIN_OPTIONS | {"rounded"}) - names
+    ctx = click.get_current_context()
+    for name in sorted(others & ctx.params.keys() - {"network"}):
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            kind = "adain" if any_style else "a network of one style"
+            raise OptionError(f"an option of {kind}", "this one", "leave it out", tensor=name)
+
+
+def _rounded_bits(bits: str | None) -> int:
+    """The one width that weights are rounded to while they are trained."""
+    if bits is None or not bits.isdecimal():
+        expected = "one number of `bits` for all weights, to round them to"
+        raise OptionError(expected, bits or "none", "pass one, such as 5", tensor="rounded")
+    return int(bits)

@@ -12,23 +12,27 @@ from vggquant.files.container import read
 from vggquant.files.disk import Readable, name_of
 from vggquant.files.sources import resolve
 from vggquant.files.weights import Weights
+from vggquant.models.adain import AdaIN
 from vggquant.models.devices import require_device
 from vggquant.models.johnson import Johnson
+from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.johnson import JohnsonNetwork
+
+Painter = Johnson | AdaIN
 
 
 @torch.inference_mode(False)  # tensors made in that mode would be of no use for gradients later
-def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Johnson:
+def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Painter:
     """Load a network that paints in one pass.
 
     Args:
-        path: A packed file of the family ``johnson``, as for `load_quantized_vgg`, or the name of an embedded one:
-            ``starry``, ``scream``, ``wave`` or ``mosaic``.
+        path: A packed file of the family ``johnson`` or ``adain``, as for `load_quantized_vgg`, or the name of an
+            embedded one: ``starry``, ``scream``, ``wave`` and ``mosaic`` know one style, ``adain`` takes any.
         device: Where the weights go.
 
     Returns:
-        A module from pictures (N, 3, H, W), RGB in [0, 1], to paintings of the same shape; in eval mode, and its
-        parameters need no gradient.
+        A module from pictures (N, 3, H, W), RGB in [0, 1], and for ``adain`` a list of style pictures, to paintings of
+        the same shape; in eval mode, and its parameters need no gradient.
 
     Raises:
         VggQuantError: The file is missing or not sound, or holds a network that does not paint.
@@ -36,6 +40,9 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> John
     Example:
         >>> paint = load_stylizer("starry")
         >>> paint(torch.rand(1, 3, 48, 64)).shape
+        torch.Size([1, 3, 48, 64])
+        >>> paint = load_stylizer("adain")
+        >>> paint(torch.rand(1, 3, 48, 64), [torch.rand(1, 3, 50, 40)], strength=0.7).shape
         torch.Size([1, 3, 48, 64])
     """
     device = require_device(device)
@@ -46,16 +53,22 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> John
     return painter.to(device)
 
 
-def painter_of(weights: Weights) -> Johnson:
+def painter_of(weights: Weights) -> Painter:
     """A network that paints, in eval mode and without gradients, of its weights.
 
     Raises:
         NetworkError: They are those of a network that does not paint.
     """
     network = weights.network
-    if not isinstance(network, JohnsonNetwork):
-        cure = "name one that `vggquant train` made"
-        raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
-    painter = Johnson(network)
-    painter.load_state_dict({spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors})
+    painter: Painter
+    with torch.device("meta"):  # where nothing is allocated, and no random weights are made
+        if isinstance(network, JohnsonNetwork):
+            painter = Johnson(network)
+        elif isinstance(network, AdaINNetwork):
+            painter = AdaIN(network)
+        else:
+            cure = "name one that `vggquant train` made"
+            raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
+    state = {spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors}
+    painter.load_state_dict(state, assign=True)
     return painter.eval().requires_grad_(False)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from vggquant.errors import NetworkError
+from vggquant.networks.adain import AdaINNetwork
+from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.networks.network import MAX_ELEMENTS, MAX_RANK, MAX_TENSORS, Network, weight_specs
 from vggquant.networks.vgg import VGGNetwork
@@ -15,6 +17,8 @@ from vggquant.networks.vgg import VGGNetwork
 # For each family, what makes its network from a configuration. It must refuse, with NetworkError, whatever is
 # not a configuration of this family, and bound every number before it builds anything from it.
 FAMILIES: dict[str, Callable[[Mapping[str, object]], Network]] = {
+    "adain": AdaINNetwork.from_configuration,
+    "arbitrary": ArbitraryNetwork.from_configuration,
     "johnson": JohnsonNetwork.from_configuration,
     "vgg": VGGNetwork.from_configuration,
 }

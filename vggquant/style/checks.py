@@ -6,7 +6,7 @@ Whether the memory is large enough is checked by `memory`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from vggquant.models.vgg import VGG
 from vggquant.networks.vgg import Architecture, side_needed
 from vggquant.pictures.files import Picture
 from vggquant.style.descent import check_memory
-from vggquant.style.options import LONGEST, OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, StyleOptions
+from vggquant.style.options import LONGEST, OPTIMIZERS, PRECISIONS, PRESERVE_COLORS, STARTS, PreserveColor, StyleOptions
 from vggquant.style.scales import size_of, stages
 from vggquant.style.task import Task
 
@@ -110,6 +110,38 @@ def check_scales(vgg: Features, task: Task, options: StyleOptions) -> None:
         if min(planned[0].size) < smallest:
             got = f"{planned[0].width_by_height} at the coarsest"
             raise OptionError(side_needed(smallest, deepest), got, "choose fewer scales", tensor="scales")
+
+
+def check_any_style(
+    styles: int, strength: float, style_weights: Sequence[float] | None, preserve_color: PreserveColor
+) -> None:
+    """Refuse options of painting in any style in one pass that have no meaning.
+
+    Args:
+        styles: How many styles there are.
+        strength: How much of them is taken.
+        style_weights: How much each counts, if that was given.
+        preserve_color: Which of the content's colours are kept.
+
+    Raises:
+        OptionError: One has none, or there are no styles.
+    """
+    require_one_of("preserve_color", preserve_color, PRESERVE_COLORS)
+    if styles < 1:
+        raise OptionError(
+            "a style or more", "none", "name a picture, or a network that knows its style", tensor="styles"
+        )
+    if not isinstance(strength, Real) or not 0 <= strength <= 1:
+        raise OptionError("a number from 0 to 1", strength, "choose one of these", tensor="strength")
+    if style_weights is None:
+        return
+    if len(style_weights) != styles:
+        cure = "give each style a weight, or none of them"
+        raise OptionError(f"one for each style, {styles}", tuple(style_weights), cure, tensor="style_weights")
+    for weight in style_weights:
+        require_weight("style_weights", weight)
+    if not any(style_weights):
+        raise OptionError("a weight above 0", "none", "raise one", tensor="style_weights")
 
 
 def check_mask(name: str, mask: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vggquant.errors import OptionError, located
 from vggquant.files.disk import PathLike, read_file, sha256
-from vggquant.files.sources import resolve
+from vggquant.files.sources import ANY_STYLE, resolve
 from vggquant.pictures.files import Picture, read_mask, read_picture
 from vggquant.style.checks import check_mask
 from vggquant.style.options import NO_MASK, PIXELS
@@ -30,6 +30,7 @@ class Inputs:
         start: Picture to optimise from, or ``None``.
         resume: Intermediate picture to go on from, or ``None``.
         weights: A packed file.
+        painter: A network whose painting is optimised from, or ``None``.
     """
 
     content: PathLike
@@ -38,6 +39,7 @@ class Inputs:
     start: PathLike | None
     resume: PathLike | None
     weights: PathLike
+    painter: PathLike | None = None
 
     @classmethod
     def named(
@@ -49,9 +51,15 @@ class Inputs:
         resume: PathLike | None,
         weights: PathLike | None,
     ) -> Inputs:
-        """The files as a caller names them: ``none`` for no mask, ``vgg19`` or nothing for the embedded weights."""
+        """The files as a caller names them.
+
+        Among them are words: ``none`` for no mask, ``vgg19`` or nothing for the embedded weights, and ``adain`` to
+        start from what that network paints.
+        """
         files = tuple(None if os.fspath(mask) == NO_MASK else mask for mask in masks)
-        return cls(content, tuple(styles), files, start, resume, resolve(weights))
+        painter = resolve(start) if start == ANY_STYLE else None
+        picture = start if painter is None else None
+        return cls(content, tuple(styles), files, picture, resume, resolve(weights), painter)
 
     @property
     def sources(self) -> list[PathLike]:
@@ -65,7 +73,7 @@ class Inputs:
         Raises:
             OptionError: A picture to start from besides one to resume from, or another number of masks than styles.
         """
-        if self.start is not None and self.resume is not None:
+        if (self.start, self.painter) != (None, None) and self.resume is not None:
             raise OptionError("a picture to start or to resume from", "both", "choose one", tensor="start")
         if self.masks and len(self.masks) != len(self.styles):
             got = f"{len(self.masks)} for {len(self.styles)}"
@@ -78,7 +86,7 @@ class Sizes:
 
     Args:
         longest: Longer side of the result in pixels.
-        pixels: Its area, if `longest` is not given; the content's own, but at most `PIXELS`, if neither is.
+        pixels: Its area, if `longest` is not given; the content's own, up to a limit, if neither is.
         style_longest: Longer side of the styles.
         style_pixels: Their area; the content's if neither is given.
     """
@@ -133,7 +141,7 @@ class Pictures:
             "content": self.content.sha256,
             "styles": [style.sha256 for style in self.styles],
             "masks": list(self.mask_checksums),
-            "start": None if inputs.start is None or self.begun is None else self.begun.sha256,
+            "start": None if inputs.resume is not None or self.begun is None else self.begun.sha256,
             "weights": sha256(read_file(inputs.weights)),
         }
 
@@ -149,13 +157,18 @@ class Pictures:
         )
 
 
-def read_pictures(inputs: Inputs, sizes: Sizes) -> Pictures:
+def read_pictures(inputs: Inputs, sizes: Sizes, most: int | None = PIXELS) -> Pictures:
     """Read all pictures at their sizes.
+
+    Args:
+        inputs: Files to read.
+        sizes: That are asked for.
+        most: Largest area of the content where none is asked for, if there is one.
 
     Raises:
         VggQuantError: A file is missing or no picture, or a mask has no white.
     """
-    content = read_picture(inputs.content, longest=sizes.longest, pixels=sizes.pixels, most=PIXELS)
+    content = read_picture(inputs.content, longest=sizes.longest, pixels=sizes.pixels, most=most)
     height, width = content.size
     area = sizes.style_pixels or height * width
     styles = tuple(read_picture(path, longest=sizes.style_longest, pixels=area) for path in inputs.styles)

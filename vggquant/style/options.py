@@ -25,6 +25,7 @@ OTHER_SPELLINGS: Mapping[str, str] = {"gray": "grey", "bfloat16": "bf16", "fp32"
 
 NO_MASK = "none"  # stands for a mask where a style is wanted everywhere
 PIXELS = 250_000  # largest area of the result where no size is asked for
+STRENGTH = 1.0  # how much of a style is taken by networks that can take less
 LONGEST = 50_000  # largest side in pixels that can be asked for
 
 

@@ -22,6 +22,7 @@ from vggquant.models.devices import require_device
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS, require_layer
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
+from vggquant.style.any_style import begun_by
 from vggquant.style.checks import check_options, check_reached, check_scales, check_side
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
 from vggquant.style.loading import all_compute_bf16, deterministic_algorithms, load_network, place
@@ -112,7 +113,8 @@ def paint(
         style_size: Longer side of the styles in pixels.
         style_pixels: Their area; the content's if neither is given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
-        start: A picture to optimise from, instead of what the options say.
+        start: A picture to optimise from, instead of what the options say; the word ``adain`` for what that network
+            paints of the same pictures.
         resume: A picture on the way to go on from, exactly if its state lies beside it. `steps` may be more now.
         device: Where to compute.
         supplemental_devices: Device and layer (a name, or an index from 1) from which it is used.
@@ -162,6 +164,8 @@ class _Painting:
         _check_layers(self.options)
         check_options(self.options, len(self.inputs.styles))
         pictures = read_pictures(self.inputs, sizes)
+        if self.inputs.painter is not None:
+            pictures = begun_by(self.inputs.painter, pictures, self.options)
         check_ending(self.out, max(pictures.content.size))
         record = make_record(self.inputs, pictures, self.options, pooling, bf16=bf16)
         if self.saves is not None:

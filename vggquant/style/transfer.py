@@ -133,7 +133,7 @@ def picture_loss(
         height, width = task.size
         got = f"{picture.shape[3]} × {picture.shape[2]}"
         raise PictureError(f"the content's {width} × {height} pixels", got, "resize one of them", tensor="picture")
-    task = _recoloured(task.copied(), options.preserve_color)
+    task = recoloured(task.copied(), options.preserve_color)
     assert task.start is not None
     with torch.no_grad():
         loss, _ = TransferLoss(vgg, task.content, task.styles, task.masks, options)(255 * task.start)
@@ -149,8 +149,8 @@ def optimise(vgg: Features, task: Task, options: StyleOptions, progress: StyleCa
     """
     with torch.inference_mode(False), torch.enable_grad():  # also where the caller has turned gradients off
         task = task.copied()
-        shown = partial(_shown, colored=task.content if options.preserve_color == "luminance" else None)
-        task = _recoloured(task, options.preserve_color)
+        shown = partial(_shown_pixels, colored=task.content if options.preserve_color == "luminance" else None)
+        task = recoloured(task, options.preserve_color)
         first = _first_picture(task, options)
         planned = stages(*task.size, options, task.planned)
         remaining = [stage for stage in planned if stage.without(task.done)]
@@ -176,8 +176,8 @@ def optimise(vgg: Features, task: Task, options: StyleOptions, progress: StyleCa
         return shown(_at_size(task.size, pixels, first))
 
 
-def _recoloured(task: Task, preserve: PreserveColor) -> Task:
-    """The task as it is painted so that the content's colours can be preserved."""
+def recoloured(task: Task, preserve: PreserveColor) -> Task:
+    """The task as it is painted so that the content's colours can be preserved, see `shown`."""
     content = task.content
     if preserve == "luminance":
         grey = luminance(content).expand_as(content)
@@ -189,10 +189,14 @@ def _recoloured(task: Task, preserve: PreserveColor) -> Task:
     return task
 
 
-def _shown(pixels: Tensor, colored: Tensor | None) -> Tensor:
-    """What is painted, in [0, 1], with the colours of another picture if one is given."""
-    picture = pixels.detach() / 255
+def shown(picture: Tensor, colored: Tensor | None) -> Tensor:
+    """What is painted, with the colours of another picture if one is given."""
     return picture if colored is None else with_luminance(resize(colored, size_of(picture)), picture)
+
+
+def _shown_pixels(pixels: Tensor, colored: Tensor | None) -> Tensor:
+    """The same of pixels in units of 0–255, in [0, 1]."""
+    return shown(pixels.detach() / 255, colored)
 
 
 def _begun(task: Task) -> tuple[Tensor | None, Curvature | None]:

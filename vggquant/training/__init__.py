@@ -7,18 +7,32 @@ from typing import TYPE_CHECKING
 from vggquant.lazy_imports import offer
 
 if TYPE_CHECKING:
-    from vggquant.training.options import TrainingOptions
-    from vggquant.training.training import TrainingInterrupted, TrainReport, train
+    from vggquant.training.adain import train_adain
+    from vggquant.training.options import AdaINOptions, TrainingOptions
+    from vggquant.training.prune import prune
+    from vggquant.training.running import TrainingInterrupted, TrainReport
+    from vggquant.training.training import train
 
-__all__ = ["TrainReport", "TrainingInterrupted", "TrainingOptions", "train"]
+__all__ = [
+    "AdaINOptions",
+    "TrainReport",
+    "TrainingInterrupted",
+    "TrainingOptions",
+    "prune",
+    "train",
+    "train_adain",
+]
 
 # The command line takes its options from here and must not wait for torch.
 __getattr__, __dir__ = offer(
     __name__,
     {
-        "TrainReport": "training",
-        "TrainingInterrupted": "training",
+        "AdaINOptions": "options",
+        "TrainReport": "running",
+        "TrainingInterrupted": "running",
         "TrainingOptions": "options",
+        "prune": "prune",
         "train": "training",
+        "train_adain": "adain",
     },
 )

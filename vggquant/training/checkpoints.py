@@ -15,7 +15,7 @@ import torch
 from vggquant.errors import SourceError, located
 from vggquant.files.contents import is_marked
 from vggquant.files.disk import PathLike, read_file, write_file
-from vggquant.training.options import TrainingOptions
+from vggquant.training.options import CommonOptions
 
 ENDING = ".checkpoint"
 _MARK = "vggquant training 1"
@@ -28,15 +28,24 @@ class Task:
 
     Args:
         options: Settled.
-        style: SHA-256 of the style picture's file.
-        photographs: What they are, in words.
-        start: SHA-256 of the painter that was begun with, if there was one.
+        sources: What it is trained with, by name: pictures as the SHA-256 of their file, folders of them in words,
+            and as ``start`` the SHA-256 of the network that was begun with, if there was one.
     """
 
-    options: TrainingOptions
-    style: str
-    photographs: str
-    start: str | None = None
+    options: CommonOptions
+    sources: Mapping[str, str | None]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All of it by name, as a checkpoint holds it."""
+        return {"options": dataclasses.asdict(self.options), **self.sources}
+
+    @property
+    def words(self) -> str:
+        """How long it is trained and on what, for people."""
+        options, start = self.options, self.sources["start"]
+        beginning = "" if start is None else f", beginning with the network of SHA-256 {start}"
+        return f"{options.steps} steps of {options.batch} crops of {options.size} pixels{beginning}"
 
 
 def write_checkpoint(path: PathLike, task: Task, state: Mapping[str, Any]) -> None:
@@ -45,20 +54,20 @@ def write_checkpoint(path: PathLike, task: Task, state: Mapping[str, Any]) -> No
     Raises:
         StorageError: It cannot be written, or what is there is no checkpoint.
     """
-    whole = {"mark": _MARK, **dataclasses.asdict(task), "state": dict(state)}
+    whole = {"mark": _MARK, **task.record, "state": dict(state)}
     buffer = io.BytesIO()
     torch.save(whole, buffer)
     write_file(path, [buffer.getvalue()], force=is_checkpoint(path))
 
 
-def read_checkpoint(path: PathLike, task: Task) -> Mapping[str, Any]:
-    """Read the state of a training.
+def read_checkpoint(path: PathLike, task: Task, parameters: int) -> Mapping[str, Any]:
+    """Read the state of a training of a network of so many parameters.
 
     Raises:
         SourceError: The file is no checkpoint, or one of another training.
         StorageError: It cannot be read.
     """
-    data = read_file(path, most=_OVERHEAD + 16 * task.options.shape.parameters)
+    data = read_file(path, most=_OVERHEAD + 16 * parameters)
     cure = "name a checkpoint that train wrote"
     with located(path):
         try:
@@ -69,7 +78,7 @@ def read_checkpoint(path: PathLike, task: Task) -> Mapping[str, Any]:
         marked = isinstance(whole, dict) and whole.get("mark") == _MARK
         if not marked or not all(isinstance(whole.get(name), kind) for name, kind in parts.items()):
             raise SourceError("a checkpoint of a training", "another file", cure)
-        asked = dataclasses.asdict(task)
+        asked = task.record
         asked, held = ({**asked.pop("options"), **asked}, {**whole.pop("options"), **whole})
         for name, value in asked.items():
             if held.get(name) != value:

@@ -1,4 +1,4 @@
-"""What a painter is trained on: random crops of photographs at random scales, of a folder or generated.
+"""What is trained on: random crops of photographs and paintings at random scales, of a folder or generated.
 
 The crop of a number is always the same, so training goes on exactly where it was interrupted, and on as many processes
 as there are. What is done with crops is left to others.
@@ -29,6 +29,8 @@ GENERATED, GENERATED_SIDE = 64, 320
 MOST_PIXELS = 262_144  # that are kept of a photograph
 _KEPT = 600  # photographs held in memory, half a gigabyte at most
 _SEED = 16  # of generated pictures
+IDENTICAL, PHOTOGRAPHIC = 0.06, 0.2  # shares of pairs whose style is the content, and another photograph
+_PAIRED = 17  # apart from the seeds of crops
 
 
 class Photographs:
@@ -36,17 +38,18 @@ class Photographs:
 
     Args:
         folder: Where they lie; if not given, pictures are generated.
+        device: Where they are kept, and where crops of them are made.
 
     Raises:
         PictureError: There is no such folder, or no picture in it.
     """
 
-    def __init__(self, folder: PathLike | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: PathLike | None, device: torch.device | str = "cpu") -> None:
+        self._folder, self._device = folder, device
         self.refused: dict[int, str] = {}  # by number, why a photograph cannot be read
         self._paths: Sequence[Path] = () if folder is None else pictures_in(folder)
         made = generated_pictures(GENERATED, GENERATED_SIDE, GENERATED_SIDE, _SEED) if folder is None else ()
-        self._made = [torch.from_numpy(picture).permute(2, 0, 1) for picture in made]
+        self._made = [torch.from_numpy(picture).permute(2, 0, 1).to(device) for picture in made]
         self._read = lru_cache(_KEPT)(self._decoded)
 
     @property
@@ -55,7 +58,7 @@ class Photographs:
         if self._made:
             return f"{len(self._made)} generated pictures"
         names = "\n".join(f"{path.name} {path.stat().st_size}" for path in self._paths)
-        return f"{len(self._paths)} photographs (SHA-256 of their names and sizes: {sha256(os.fsencode(names))})"
+        return f"{len(self._paths)} pictures (SHA-256 of their names and sizes: {sha256(os.fsencode(names))})"
 
     @property
     def notes(self) -> list[str]:
@@ -88,7 +91,7 @@ class Photographs:
             expected = f"sides of at least {SMALLEST} pixels"
             raise PictureError(expected, min(picture.size), "leave it out", path=self._paths[index])
         pixels = picture.pixels[0]
-        return (255 * pixels).round().byte()
+        return (255 * pixels).round().byte().to(self._device)
 
 
 class Crops(Dataset[Tensor]):
@@ -119,3 +122,37 @@ class Crops(Dataset[Tensor]):
             crop = crop.flip(2)
         size = (self.side, self.side)
         return interpolate(crop[None], size, mode="bicubic", antialias=True, align_corners=False)[0].clamp(0, 1)
+
+
+class Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """Crops of photographs by number, each with a crop of a style.
+
+    Styles are paintings, now and then photographs, so that there are more of them, and sometimes the content itself,
+    which is to stay as it is. Half of them have their colours exchanged.
+
+    Args:
+        photographs: Contents.
+        paintings: Styles.
+        side: In pixels.
+        seed: Of all that is random.
+        numbers: Which pairs.
+    """
+
+    def __init__(
+        self, photographs: Photographs, paintings: Photographs, side: int, seed: int, numbers: Sequence[int]
+    ) -> None:
+        self.seed, self.numbers = seed, numbers
+        self._contents = Crops(photographs, side, seed, numbers)
+        self._others = [Crops(pictures, side, seed + 1, numbers) for pictures in (paintings, photographs)]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        content = self._contents[index]
+        rng = np.random.default_rng((self.seed, self.numbers[index], _PAIRED))
+        kind, colors = rng.random(), rng.permutation(3)
+        if kind < IDENTICAL:
+            return content, content
+        style = self._others[kind < IDENTICAL + PHOTOGRAPHIC][index]
+        return content, style[colors.tolist()] if rng.integers(2) else style

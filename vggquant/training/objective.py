@@ -17,6 +17,12 @@ from vggquant.models.features import Features
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.style.losses import TotalVariationLoss, activations_of, distance, gram_matrices
 from vggquant.style.options import Precision
+from vggquant.training.trainer import Paint
+
+
+def epoch_of(batch: int) -> int:
+    """Steps after which the same photographs come again, given how many each step takes."""
+    return max(1, EPOCH // batch)
 
 
 class PainterLoss:
@@ -27,11 +33,15 @@ class PainterLoss:
         style: (1, 3, H, W), RGB in [0, 1], at the scale at which it is to appear.
         weights: Of the terms ``content``, ``style``, ``color`` and ``tv``.
         precision: Of the network, ``float32`` or ``bf16``.
+        epoch: Steps after which the same photographs come again, so that what paintings of them are compared with is
+            computed once.
     """
 
-    def __init__(self, vgg: Features, style: Tensor, weights: Mapping[str, float], precision: Precision) -> None:
+    def __init__(
+        self, vgg: Features, style: Tensor, weights: Mapping[str, float], precision: Precision, epoch: int = 1
+    ) -> None:
         self.network = partial(activations_of, vgg, precision=precision)
-        self.style, self.weights = style, weights
+        self.style, self.weights, self.epoch = style, weights, epoch
         self.variation = TotalVariationLoss()
         with torch.no_grad():
             self.grams = gram_matrices(self.network(style, STYLE_LAYERS), STYLE_LAYERS)
@@ -40,19 +50,23 @@ class PainterLoss:
         self.layer_weights = {
             layer: 1 / (len(STYLE_LAYERS) * float(gram.square().mean())) for layer, gram in self.grams.items()
         }
+        self._targets: dict[int, Tensor] = {}
+        self._room = MOST_KEPT
 
-    def targets(self, photographs: Tensor) -> Mapping[str, Tensor]:
-        """What the content of photographs is, for paintings of them to be compared with."""
-        with torch.no_grad():
-            found = self.network(photographs, (CONTENT_LAYER,))
-        return {layer: x.bfloat16() for layer, x in found.items()}  # with half the memory, for many of them are kept
+    def terms(self, paint: Paint, batch: Tensor, step: int) -> dict[str, Tensor]:
+        """The terms of the loss, each a mean over the paintings, without their weights.
 
-    def __call__(self, paintings: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The terms of the loss, each a mean over the paintings (N, 3, H, W), without their weights."""
+        Args:
+            paint: Gives paintings of photographs.
+            batch: Photographs (N, 3, H, W).
+            step: Which step this is, from 0.
+        """
+        target = self._target(batch, step % self.epoch)
+        paintings = paint(batch)
         found = self.network(paintings, _LAYERS)
-        targets = {layer: x.to(found[layer].dtype) for layer, x in targets.items()}
-        energy = targets[CONTENT_LAYER].float().square().mean((1, 2, 3))
-        content = distance(found, targets, {CONTENT_LAYER: 1.0}) / energy
+        target = target.to(found[CONTENT_LAYER].dtype)
+        energy = target.float().square().mean((1, 2, 3))
+        content = distance(found, {CONTENT_LAYER: target}, {CONTENT_LAYER: 1.0}) / energy
         style = distance(gram_matrices(found, STYLE_LAYERS), self.grams, self.layer_weights)
         return {
             "content": content.mean(),
@@ -61,11 +75,21 @@ class PainterLoss:
             "tv": self.variation(255 * paintings),
         }
 
-    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The terms, each times its weight, in one sum."""
-        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+    def _target(self, photographs: Tensor, place: int) -> Tensor:
+        """What the content of photographs is, kept for when they come again, as long as there is room."""
+        found = self._targets.get(place)
+        if found is None:
+            with torch.no_grad():
+                # with half the memory, for many are kept
+                found = self.network(photographs, (CONTENT_LAYER,))[CONTENT_LAYER].bfloat16()
+            self._room -= found.nbytes
+            if self._room >= 0:
+                self._targets[place] = found
+        return found
 
 
+EPOCH = 1000  # photographs after which they come again
+MOST_KEPT = 2**30  # bytes of what photographs are compared with; what does not fit is computed again
 _LAYERS: Sequence[str] = (*STYLE_LAYERS[:4], CONTENT_LAYER, STYLE_LAYERS[4])
 _TINY = 1e-8  # variance at which the root still has a slope
 _OPPONENTS = ((1 / 3, 1 / 3, 1 / 3), (1 / 2, 1 / 2, -1), (1, -1, 0))  # brightness, yellow to blue, red to green

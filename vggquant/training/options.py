@@ -1,4 +1,4 @@
-"""The options of training a painter with their defaults, which the command line shares with `train`; needs no torch.
+"""The options of training with their defaults, which the command line shares with `train`; needs no torch.
 
 Whether values have a meaning is checked by `checks`.
 """
@@ -6,16 +6,55 @@ Whether values have a meaning is checked by `checks`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, get_args
 
 from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.style.options import OTHER_SPELLINGS, Precision
 
 EVERY = 250  # steps from one checkpoint and preview to the next
 
+Part = Literal["decoder", "both"]
+PARTS: tuple[Part, ...] = get_args(Part)
+Options = TypeVar("Options", bound="CommonOptions")
+
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How a painter is made and trained.
+class CommonOptions:
+    """What all trainings have in common.
+
+    Args:
+        steps: How often the weights are changed.
+        size: Side of the crops in pixels.
+        batch: Crops of one step, on all processes together.
+        learning_rate: Of Adam, at its highest.
+        precision: In which the networks compute: ``float32``, ``bf16`` (``bfloat16`` too), or ``auto``, which is bf16
+            on devices that have it.
+        seed: Of the first weights and of the crops.
+    """
+
+    steps: int = 5000
+    size: int = 256
+    batch: int = 4
+    learning_rate: float = 0.005
+    precision: Precision = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "precision", OTHER_SPELLINGS.get(str(self.precision), self.precision))
+
+    def settled(self: Options, *, bf16: bool) -> Options:
+        """The same options with a precision in place of ``auto``, given whether the device has bf16."""
+        return replace(self, precision="bf16" if bf16 else "float32") if self.precision == "auto" else self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Factors of the terms of the loss, by name."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrainingOptions(CommonOptions):
+    """How a painter of one style is made and trained.
 
     The terms of the loss are relative to what they are measured against, see `objective`, so the same weights suit
     most styles. More content keeps more of the photograph, more style has larger and wilder strokes.
@@ -24,41 +63,21 @@ class TrainingOptions:
         network: ``tiny`` or ``johnson``, see `JohnsonNetwork.stock`.
         alpha: Its width multiplier.
         blocks: Its residual blocks, if not as many as usual.
-        steps: How often its weights are changed.
-        size: Side of the crops in pixels.
-        batch: Crops of one step, on all processes together.
         style_pixels: Area of the style picture. Strokes appear as large as they are in it.
         content_weight: Factor of the content loss, ‖F − F*‖² / ‖F*‖² at relu4_2.
         style_weight: Factor of the style loss, the mean of ‖G − G*‖² / ‖G*‖² over relu1_1 … relu5_1.
         color_weight: Factor of the difference of the colours' means and deviations.
         tv_weight: Factor of the total variation.
-        learning_rate: Of Adam, at its highest.
-        precision: In which the VGG computes: ``float32``, ``bf16`` (``bfloat16`` too), or ``auto``, which is bf16 on
-            devices that have it.
-        seed: Of the first weights and of the crops.
     """
 
     network: str = "tiny"
     alpha: float = 0.3
     blocks: int | None = None
-    steps: int = 5000
-    size: int = 256
-    batch: int = 4
     style_pixels: int = 250_000
     content_weight: float = 1.0
     style_weight: float = 2.0
     color_weight: float = 0.1
     tv_weight: float = 0.0
-    learning_rate: float = 0.005
-    precision: Precision = "auto"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "precision", OTHER_SPELLINGS.get(str(self.precision), self.precision))
-
-    def settled(self, *, bf16: bool) -> TrainingOptions:
-        """The same options with a precision in place of ``auto``, given whether the device has bf16."""
-        return replace(self, precision="bf16" if bf16 else "float32") if self.precision == "auto" else self
 
     @property
     def shape(self) -> JohnsonNetwork:
@@ -71,10 +90,46 @@ class TrainingOptions:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Factors of the terms of the loss, by name."""
         return {
             "content": self.content_weight,
             "style": self.style_weight,
             "color": self.color_weight,
+            "tv": self.tv_weight,
+        }
+
+
+@dataclass(frozen=True)
+class AdaINOptions(CommonOptions):
+    """How a network that takes its style from a picture is trained.
+
+    Args:
+        part: What is trained: the ``decoder`` alone, while the encoder stays as it is, or ``both``.
+        content_weight: Factor of the content loss, ‖F − F*‖² / ‖F*‖² at relu4_1, where F* is AdaIN of the features of
+            content and style.
+        style_weight: Factor of the style loss, the mean of ‖μ − μ*‖² / ‖μ*‖² + ‖σ − σ*‖² / ‖σ*‖² over relu1_1 …
+            relu4_1.
+        gram_weight: Factor of the mean of ‖G − G*‖² / ‖G*‖² over the same layers.
+        tv_weight: Factor of the total variation.
+        bits: If given, weights are rounded to codebooks of this width while they are trained, so that the network
+            learns to paint with what is left of them.
+    """
+
+    steps: int = 6000
+    size: int = 224
+    batch: int = 8
+    learning_rate: float = 0.001
+    part: Part = "decoder"
+    content_weight: float = 1.0
+    style_weight: float = 1.0
+    gram_weight: float = 0.5
+    tv_weight: float = 0.0
+    bits: int | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        return {
+            "content": self.content_weight,
+            "style": self.style_weight,
+            "gram": self.gram_weight,
             "tv": self.tv_weight,
         }

@@ -11,14 +11,14 @@ from vggquant.codec.bitstream import MAX_BITS
 from vggquant.errors import OptionError
 from vggquant.files.state_dicts import checksum, read_state_dict
 from vggquant.files.weights import Provenance, Weights
-from vggquant.models.johnson import Johnson
+from vggquant.models.painters import Painter
 from vggquant.networks.network import weight_specs
 from vggquant.packing.budget import parse_size
 from vggquant.packing.quantizing import Quantizer
 from vggquant.packing.widths import Bits, parse_bits
 
 
-def unquantized(painter: Johnson, made: str) -> Weights:
+def unquantized(painter: Painter, made: str) -> Weights:
     """The weights of a painter in float32, copied.
 
     Args:

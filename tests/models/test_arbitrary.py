@@ -1,0 +1,109 @@
+"""The modules of a network that paints in any style: what they compute, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, instance_norm, pad
+
+from vggquant.errors import PictureError
+from vggquant.models.arbitrary import SMALLEST, Arbitrary
+from vggquant.networks.arbitrary import ArbitraryNetwork, Border, mobilenet, steered_names
+
+PREDICTOR = (8,) * 9
+
+
+def made(*separable: str, border: Border = "reflect") -> Arbitrary:
+    torch.manual_seed(0)
+    return Arbitrary(ArbitraryNetwork((4, 6, 8), separable, border, PREDICTOR)).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("separable", [(), ("block2_1", "up2"), steered_names()])
+def test_its_tensors_are_those_of_the_record(separable: tuple[str, ...]) -> None:
+    painter = made(*separable)
+    assert {name: tuple(tensor.shape) for name, tensor in painter.state_dict().items()} == {
+        spec.name: spec.shape for spec in painter.network.tensors
+    }
+
+
+def by_hand(painter: Arbitrary, content: Tensor, code: Tensor) -> Tensor:
+    """What the article describes, for one picture, by the names of the record."""
+    state = {name.removeprefix("transfer."): tensor for name, tensor in painter.state_dict().items()}
+    mode = "reflect" if painter.network.border == "reflect" else "constant"
+
+    def steered(name: str, x: Tensor) -> Tensor:
+        if f"{name}.convolution.weight" in state:
+            kernel = state[f"{name}.convolution.weight"]
+        else:  # one convolution that does both
+            kernel = state[f"{name}.pointwise.weight"] * state[f"{name}.depthwise.weight"].transpose(0, 1)
+        x = conv2d(pad(x, (kernel.shape[2] // 2,) * 4, mode=mode), kernel)
+        gain, shift = (
+            state[f"{name}.{part}.weight"] @ code + state[f"{name}.{part}.bias"] for part in ("gain", "shift")
+        )
+        return instance_norm(x, weight=gain, bias=shift)
+
+    x = content
+    for name, border, stride in (("down1", 4, 1), ("down2", 1, 2), ("down3", 1, 2)):
+        kernel, bias = state[f"{name}.convolution.weight"], state[f"{name}.convolution.bias"]
+        x = conv2d(pad(x, (border,) * 4, mode=mode), kernel, bias, stride).relu()
+    for block in range(1, 6):
+        x = x + steered(f"block{block}_2", steered(f"block{block}_1", x).relu())
+    for name in ("up1", "up2"):
+        x = steered(name, x.repeat_interleave(2, 2).repeat_interleave(2, 3)).relu()
+    return steered("out", x).sigmoid()
+
+
+@pytest.mark.parametrize("border", ["reflect", "zeros"])
+@pytest.mark.parametrize("separable", [(), ("block2_1", "up2"), steered_names()])
+def test_paintings_are_those_computed_by_hand(separable: tuple[str, ...], border: Border) -> None:
+    painter = made(*separable, border=border)
+    content, code = torch.rand(1, 3, 24, 32), torch.randn(100)
+    torch.testing.assert_close(painter(content, code[None]), by_hand(painter, content, code), rtol=1e-4, atol=1e-5)
+
+
+def test_each_picture_of_a_batch_has_its_own_style() -> None:
+    painter = made()
+    contents, codes = torch.rand(3, 3, 24, 32), torch.randn(3, 100)
+    alone = torch.cat([painter(content[None], code[None]) for content, code in zip(contents, codes, strict=True)])
+    torch.testing.assert_close(painter(contents, codes), alone, rtol=1e-4, atol=1e-5)
+    alike = torch.cat([painter(content[None], codes[:1]) for content in contents])
+    torch.testing.assert_close(painter(contents, codes[:1]), alike, rtol=1e-4, atol=1e-5)
+    assert (alone[1] - alike[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("size", [(SMALLEST, SMALLEST), (33, 50), (47, 21), (18, 101)])
+def test_any_size_serves(size: tuple[int, int]) -> None:
+    painter = made(*steered_names())
+    pictures = torch.rand(2, 3, *size)
+    codes = painter.predict(pictures)
+    assert codes.shape == (2, 100)
+    found = painter(pictures, codes)
+    assert found.shape == pictures.shape
+    assert 0 <= float(found.min()) < float(found.max()) <= 1
+
+
+def test_a_predictor_is_a_mobilenet() -> None:
+    painter = Arbitrary(ArbitraryNetwork((4, 4, 4), predictor=mobilenet(0.35)))
+    sizes: list[tuple[int, ...]] = []
+    for name in ("first", "unit1.depthwise", "unit2.depthwise", "unit17.project", "last", "code"):
+        painter.predictor.get_submodule(name).register_forward_hook(
+            lambda module, taken, given: sizes.append(tuple(given.shape[1:]))
+        )
+    painter.predict(torch.rand(1, 3, 256, 256))
+    assert sizes == [(8, 128, 128), (8, 128, 128), (48, 64, 64), (112, 8, 8), (448, 8, 8), (100, 1, 1)]
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 32, 15)])
+def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
+    painter = made()
+    with pytest.raises(PictureError, match="styles: expected shape"):
+        painter.predict(torch.rand(shape))
+    with pytest.raises(PictureError, match="contents: expected shape"):
+        painter(torch.rand(shape), torch.zeros(1, 100))
+
+
+@pytest.mark.parametrize("shape", [(100,), (1, 99), (2, 100), (0, 100)])
+def test_other_codes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(PictureError, match=r"codes: expected shape \(3, 100\) or \(1, 100\)"):
+        made()(torch.rand(3, 3, 16, 16), torch.zeros(shape))

@@ -1,0 +1,229 @@
+"""A network that paints in any style as a torch module: a predictor of 100 numbers, and the transfer network.
+
+Their shape is left to `networks.arbitrary`, their weights to `painters`, their training to `training.distil`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad, relu, relu6
+
+from vggquant.errors import PictureError
+from vggquant.networks.arbitrary import CODE, ArbitraryNetwork, Border, PredictorLayer, TransferLayer
+
+SMALLEST = 16  # pixels of a side, which reflection at the border of a quarter of it needs
+EPSILON = 1e-5  # added to variances
+
+
+class Arbitrary(nn.Module):
+    """Paints pictures in the style of another picture, which it sees for the first time.
+
+    Args:
+        network: Its shape.
+
+    Example:
+        >>> paint = Arbitrary(ArbitraryNetwork())
+        >>> paint(torch.rand(1, 3, 48, 64), paint.predict(torch.rand(1, 3, 256, 256))).shape
+        torch.Size([1, 3, 48, 64])
+    """
+
+    def __init__(self, network: ArbitraryNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.predictor = Predictor(network)
+        self.transfer = Transfer(network)
+
+    def predict(self, styles: Tensor) -> Tensor:
+        """The numbers that styles are, see `Predictor`."""
+        code: Tensor = self.predictor(styles)
+        return code
+
+    def forward(self, contents: Tensor, codes: Tensor) -> Tensor:
+        """Paint pictures, see `Transfer`."""
+        paintings: Tensor = self.transfer(contents, codes)
+        return paintings
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.network.configuration.items())
+
+
+class Predictor(nn.Module):
+    """Looks at pictures and says in 100 numbers what their style is.
+
+    Args:
+        network: Its shape.
+    """
+
+    def __init__(self, network: ArbitraryNetwork) -> None:
+        super().__init__()
+        self._units = network.units
+        for layer in network.predictor_layers:
+            _add(self, layer.name, _convolution(layer))
+
+    def forward(self, styles: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            styles: (N, 3, H, W), RGB in [0, 1]; pictures of 256 × 256 pixels are those that it was made for.
+
+        Returns:
+            (N, 100).
+
+        Raises:
+            PictureError: Pictures are of another shape, or too small.
+        """
+        _require_pictures("styles", styles)
+        x = relu6(self._layer("first", styles))
+        for unit in self._units:
+            before = x
+            for layer in unit.layers[:-1]:
+                x = relu6(self._layer(layer.name, x))
+            x = self._layer(unit.layers[-1].name, x)
+            if unit.residual:
+                x = x + before
+        x = relu6(self._layer("last", x)).mean((2, 3), keepdim=True)
+        return self._layer("code", x).flatten(1)
+
+    def _layer(self, name: str, x: Tensor) -> Tensor:
+        found: Tensor = self.get_submodule(name)(x)
+        return found
+
+
+class Transfer(nn.Module):
+    """Paints pictures in the styles that numbers say.
+
+    Args:
+        network: Its shape.
+    """
+
+    def __init__(self, network: ArbitraryNetwork) -> None:
+        super().__init__()
+        self._blocks = [layer.name[:-2] for layer in network.transfer_layers if layer.name.endswith("_1")]
+        for layer in network.transfer_layers:
+            made = _Steered(layer, network.border) if layer.steered else _Plain(layer, network.border)
+            self.add_module(layer.name, made)
+
+    def forward(self, contents: Tensor, codes: Tensor) -> Tensor:
+        """Paint pictures.
+
+        Args:
+            contents: (N, 3, H, W), RGB in [0, 1].
+            codes: (N, 100), or (1, 100) for all of them.
+
+        Returns:
+            Paintings of the same shape as the contents, in [0, 1].
+
+        Raises:
+            PictureError: Contents or codes are of another shape, or too small.
+        """
+        _require_pictures("contents", contents)
+        if codes.ndim != 2 or codes.shape[1] != CODE or codes.shape[0] not in (1, len(contents)):
+            expected = f"shape ({len(contents)}, {CODE}) or (1, {CODE})"
+            raise PictureError(expected, tuple(codes.shape), "pass what `predict` gives", tensor="codes")
+        x = contents
+        for name in ("down1", "down2", "down3"):
+            x = relu(self.get_submodule(name)(x))
+        for block in self._blocks:
+            within = relu(self._steered(f"{block}_1", x, codes))
+            x = x + self._steered(f"{block}_2", within, codes)
+        for name in ("up1", "up2"):
+            x = relu(self._steered(name, interpolate(x, scale_factor=2, mode="nearest"), codes))
+        x = x[:, :, : contents.shape[2], : contents.shape[3]]  # halved and doubled, a side may have grown
+        return torch.sigmoid(self._steered("out", x, codes))
+
+    def _steered(self, name: str, x: Tensor, codes: Tensor) -> Tensor:
+        found: Tensor = self.get_submodule(name)(x, codes)
+        return found
+
+
+class _Plain(nn.Module):
+    """A convolution with a bias.
+
+    Args:
+        layer: Its shape.
+        border: What lies beyond the border of a picture.
+    """
+
+    def __init__(self, layer: TransferLayer, border: Border) -> None:
+        super().__init__()
+        self._layer, self._border = layer, border
+        self.convolution = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel, layer.stride)
+        _initialise(self.convolution)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.convolution(_bordered(x, self._layer.kernel, self._border))
+        return found
+
+
+class _Steered(nn.Module):
+    """A convolution without bias, and an instance normalisation of which a style decides on gain and shift.
+
+    Args:
+        layer: Its shape.
+        border: What lies beyond the border of a picture.
+    """
+
+    def __init__(self, layer: TransferLayer, border: Border) -> None:
+        super().__init__()
+        self._layer, self._border = layer, border
+        inside, outside, kernel = layer.in_channels, layer.out_channels, layer.kernel
+        if layer.separable:
+            self.depthwise = nn.Conv2d(inside, inside, kernel, groups=inside, bias=False)
+            self.pointwise = nn.Conv2d(inside, outside, 1, bias=False)
+            _initialise(self.depthwise)
+            _initialise(self.pointwise)
+        else:
+            self.convolution = nn.Conv2d(inside, outside, kernel, bias=False)
+            _initialise(self.convolution)
+        self.gain, self.shift = nn.Linear(CODE, outside), nn.Linear(CODE, outside)
+        nn.init.ones_(self.gain.bias)
+        nn.init.zeros_(self.shift.bias)
+
+    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
+        x = _bordered(x, self._layer.kernel, self._border)
+        x = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
+        gain, shift = (part(codes)[:, :, None, None] for part in (self.gain, self.shift))
+        x = x.float()  # in a half type too much of small deviations would be lost
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        scale = gain * (variance + EPSILON).rsqrt()
+        return torch.addcmul(shift - mean * scale, x, scale)
+
+
+def _add(module: nn.Module, path: str, made: nn.Module) -> None:
+    """Register a module at a dotted path."""
+    *folders, name = path.split(".")
+    for folder in folders:
+        if not hasattr(module, folder):
+            module.add_module(folder, nn.Module())
+        module = module.get_submodule(folder)
+    module.add_module(name, made)
+
+
+def _convolution(layer: PredictorLayer) -> nn.Conv2d:
+    groups = layer.in_channels if layer.depthwise else 1
+    made = nn.Conv2d(
+        layer.in_channels, layer.out_channels, layer.kernel, layer.stride, layer.kernel // 2, groups=groups
+    )
+    _initialise(made)
+    return made
+
+
+def _initialise(convolution: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_in", nonlinearity="relu")
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
+def _bordered(x: Tensor, kernel: int, border: Border) -> Tensor:
+    """Images with a border as wide as a kernel needs."""
+    if kernel == 1:
+        return x
+    sides = (kernel // 2,) * 4
+    return pad(x, sides, mode="reflect") if border == "reflect" else pad(x, sides)
+
+
+def _require_pictures(name: str, pictures: Tensor) -> None:
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or min(pictures.shape[2:]) < SMALLEST:
+        expected = f"shape (N, 3, H, W) with sides of at least {SMALLEST}"
+        raise PictureError(expected, tuple(pictures.shape), "reorder or enlarge the pictures", tensor=name)
