@@ -146,12 +146,18 @@ def page_example() -> Image.Image:
     return landscape().resize((512, 358), Image.Resampling.LANCZOS)
 
 
+def page_style() -> Image.Image:
+    """The swirls, small enough for the page of `vggquant page`."""
+    return swirl().resize((256, 256), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
     """Write the pictures."""
     here = Path(__file__).parent
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here
-    example = folder / "example.jpg" if len(sys.argv) > 1 else here.parent / "vggquant" / "page" / "example.jpg"
-    page_example().save(example, quality=80, optimize=True)
+    page = folder if len(sys.argv) > 1 else here.parent / "vggquant" / "page"
+    page_example().save(page / "example.jpg", quality=80, optimize=True)
+    page_style().save(page / "style.jpg", quality=60, optimize=True)
     for name, picture in (("landscape", landscape()), ("swirl", swirl())):
         picture.save(folder / f"{name}.jpg", quality=90)
         print(f"{folder / name}.jpg: {picture.width} × {picture.height}")

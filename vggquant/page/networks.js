@@ -1,12 +1,13 @@
 // Describes networks that paint, by family: their tensors, and the layers to compute, one after the other.
-// Reading their numbers is left to reader.js, computing to plain.js and webgl.js.
+// Reading their numbers is left to reader.js, computing to plain.js and webgl.js, and the family that paints in any style
+// to arbitrary.js.
 //
 // A network has `tensors` in the order of the file, what `enters` the first layer and `leaves` the last one (a factor
-// and a summand for colours from 0 to 1), the `smallest` side of a picture, and `layers`. Of a layer:
+// and a summand for colours from 0 to 1), the `smallest` side of a picture, the `most` pixels of one, and `layers`. Of a layer:
 //
 //   kernel, stride, inputs, outputs   as everywhere
 //   depthwise     whether each channel is convolved alone
-//   border        "reflect" or "zero"
+//   border        "reflect" or "zeros"
 //   doubling      2 where each pixel is repeated to 2 × 2 before, else 1
 //   cropped       whether what it takes is cut to the picture's size before
 //   weight        the name of its tensor
@@ -44,7 +45,7 @@ function johnson(configuration) {
     { name: gain, shape: [outputs] },
     { name: shift, shape: [outputs] },
   ]);
-  return { tensors, layers, enters: [2, -1], leaves: [REACH / 2, 0.5], smallest: 8 };
+  return { tensors, layers, enters: [2, -1], leaves: [REACH / 2, 0.5], smallest: 8, most: 2 ** 22 };
 }
 
 function layerOf(name, inputs, outputs, more = {}) {

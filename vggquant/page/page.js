@@ -1,16 +1,16 @@
 // What the page does: takes a picture, has it painted, shows both, and saves the painting.
-// Painting is left to a worker, which runs painter.js and the scripts before it. With #plain behind its address the
+// Styles that a visitor brings along are left to styles.js, painting to a worker, which runs painter.js and the scripts
+// before it. With #plain behind its address the
 // page paints without WebGL, and with #webgl in any WebGL, even one that the processor has to imitate.
 
 const MOST_BYTES = 100e6; // of a picture's file
 const MOST_READ = 100e6; // pixels of a picture
-const MOST_PAINTED = 2 ** 22; // and of what is painted of it: a result of nine channels then takes 150 to 200 MB
 const MOST_SIDE = 8192;
 const LIVE = { least: 12_000, most: 300_000, wanted: 0.2, slowest: 0.7 }; // pixels, and seconds for a picture
 
 const element = (id) => document.getElementById(id);
-const files = JSON.parse(element("networks").textContent).map(({ name, file }) => {
-  return { name, bytes: Uint8Array.from(atob(file), (character) => character.charCodeAt(0)) };
+const files = JSON.parse(element("networks").textContent).map(({ name, family, file }) => {
+  return { name, family, bytes: Uint8Array.from(atob(file), (character) => character.charCodeAt(0)) };
 });
 const canvases = { original: element("original"), painting: element("painting") };
 
@@ -46,14 +46,20 @@ class Painter {
     });
   }
 
-  async paint(number, { data, height, width }, report) {
+  // Likewise where it can be stopped.
+  async work(message, report) {
     const mine = (this.job = Symbol("job"));
     try {
       await this.ready;
-      return await this.ask({ number, data, height, width }, report);
+      return await this.ask(message, report);
     } finally {
       if (this.job === mine) this.job = undefined;
     }
+  }
+
+  // Paint with a network of that number, and if it takes any style, in the one that a code of 100 numbers is.
+  paint(number, { data, height, width }, report, code) {
+    return this.work({ number, data, height, width, code }, report);
   }
 
   stop() {
@@ -66,7 +72,7 @@ class Painter {
 }
 
 const painter = new Painter();
-let title; // of the picture, without the ending of a file
+let picture; // what is to be painted: { name, source, width, height }, and what is shown of it, { pixels, most, style }
 let camera; // the stream of the camera while it is open
 let painting = 0; // counts what was asked for, so that what is late is not shown
 
@@ -132,47 +138,59 @@ function chosen() {
   return Number(document.querySelector("#styles input:checked").value);
 }
 
-async function paint(remark = "") {
-  painter.stop();
-  const mine = ++painting;
+// Lay a picture out, as large as the chosen network takes it; gives what is to be said of that.
+function lay(found, { smallest, most }) {
+  const { name, source, width, height } = found;
+  const share = shareOf(width, height, most);
+  if (Math.floor(Math.min(width, height) * share) < smallest) {
+    throw new Problem(`${name} is too small: a side needs ${smallest} pixels.`);
+  }
+  if (found !== picture || found.most !== most) {
+    show(source, width, height, most);
+    picture = Object.assign(found, { pixels: pixels(), most });
+  }
+  return share < 1 ? `The picture has ${millions(width * height)} and was made smaller. ` : "";
+}
+
+// Have a picture painted, the one that is there or another.
+async function paint(found = picture) {
+  const { networks } = await painter.ready;
   const number = chosen();
+  const remark = lay(found, networks[number]);
+  painter.stop();
+  closeCamera();
+  const mine = ++painting;
   element("save").disabled = true;
   element("working").hidden = false;
   element("progress").value = 0;
   say(`${remark}Painting …`);
   try {
-    const found = await painter.paint(number, pixels(), (progress) => {
-      element("progress").value = progress;
-    });
+    const code = await codeFor(number, picture.pixels);
+    const report = (progress) => (element("progress").value = progress);
+    const painted = await painter.paint(number, picture.pixels, report, code);
     if (mine !== painting) return;
-    showPainting(found);
-    canvases.painting.setAttribute("aria-label", `The painting, in the style ${files[number].name}`);
+    showPainting(painted);
+    picture.style = styleName(number);
+    canvases.painting.setAttribute("aria-label", `The painting, in the style ${picture.style}`);
     element("save").disabled = false;
-    const size = `${found.width} × ${found.height} pixels`;
-    say(`${remark}Painted ${size} in ${found.seconds.toFixed(1)} seconds with ${found.means}.`);
+    const size = `${painted.width} × ${painted.height} pixels`;
+    say(`${remark}Painted ${size} in ${painted.seconds.toFixed(1)} seconds with ${painted.means}.`);
   } finally {
     if (mine === painting) element("working").hidden = true;
   }
 }
 
-// Take an image that is loaded.
-async function take(image, name) {
-  const [width, height] = [image.naturalWidth, image.naturalHeight];
-  const { smallest } = await painter.ready;
-  if (width * height > MOST_READ) {
-    throw new Problem(`${name} has ${millions(width * height)}, and 100 million are the most that this page takes.`);
-  }
-  const share = shareOf(width, height, MOST_PAINTED);
-  if (Math.floor(Math.min(width, height) * share) < smallest) {
-    throw new Problem(`${name} is too small: a side needs ${smallest} pixels.`);
-  }
-  closeCamera();
-  title = name.replace(/\.\w+$/, "");
-  show(image, width, height, MOST_PAINTED);
-  await paint(share < 1 ? `The picture has ${millions(width * height)} and was made smaller. ` : "");
+async function paintAgain() {
+  if (picture && !camera) await paint();
 }
 
-async function takeFile(file) {
+// Have an image painted that is loaded.
+async function take(image, name) {
+  await paint({ name, source: image, width: image.naturalWidth, height: image.naturalHeight });
+}
+
+// Do something with the image of a file, and its name.
+async function withImage(file, action) {
   if (!file) throw new Problem("That holds no picture.");
   const name = file.name || "The picture";
   if (file.size > MOST_BYTES) throw new Problem(`${name} has more than 100 megabytes, the most that this page takes.`);
@@ -184,7 +202,11 @@ async function takeFile(file) {
       image.onerror = () => reject(new Problem(`${name} is not a picture that this browser can read.`));
       image.src = address;
     });
-    await take(image, name);
+    const [width, height] = [image.naturalWidth, image.naturalHeight];
+    if (width * height > MOST_READ) {
+      throw new Problem(`${name} has ${millions(width * height)}, and 100 million are the most that this page takes.`);
+    }
+    await action(image, name);
   } finally {
     URL.revokeObjectURL(address);
   }
@@ -222,7 +244,8 @@ async function paintLive(stream, video) {
   for (let first = true; camera === stream; first = false) {
     const began = performance.now();
     draw(frame, video, video.videoWidth, video.videoHeight, area);
-    const found = await painter.paint(chosen(), pixels(frame));
+    const [number, taken] = [chosen(), pixels(frame)];
+    const found = await painter.paint(number, taken, undefined, await codeFor(number, taken));
     if (camera !== stream) return;
     show(frame, frame.width, frame.height, LIVE.most);
     showPainting(found);
@@ -246,11 +269,9 @@ async function showLive(stream, video) {
 
 async function takeFrame() {
   const video = element("video");
-  painter.stop();
-  title = "camera";
-  show(video, video.videoWidth, video.videoHeight, MOST_PAINTED);
-  closeCamera();
-  await paint();
+  const frame = document.createElement("canvas");
+  draw(frame, video, video.videoWidth, video.videoHeight, MOST_READ);
+  await paint({ name: "camera", source: frame, width: frame.width, height: frame.height });
 }
 
 function closeCamera() {
@@ -260,11 +281,16 @@ function closeCamera() {
   for (const id of ["take", "close"]) element(id).hidden = true;
 }
 
+// A file's name without its ending.
+function bare(name) {
+  return name.replace(/\.\w+$/, "");
+}
+
 function save() {
   canvases.painting.toBlob((blob) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
-    link.download = `${title}-${files[chosen()].name}.png`;
+    link.download = `${bare(picture.name)}-${picture.style}.png`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   });
@@ -285,8 +311,8 @@ files.forEach(({ name }, number) => {
   element("styles").append(label);
 });
 
-painter.ready.then(({ credits }) => {
-  credits.forEach(({ attribution, changes }, number) => {
+painter.ready.then(({ networks }) => {
+  networks.forEach(({ attribution, changes }, number) => {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = files[number].name;
     text.textContent = [attribution, changes].filter(Boolean).join("; ") || "Nothing is known of its origin.";
@@ -297,7 +323,7 @@ painter.ready.then(({ credits }) => {
 element("file").addEventListener("change", answering(async ({ target }) => {
   const [file] = target.files;
   target.value = ""; // so that the same file can be chosen again
-  if (file) await takeFile(file);
+  if (file) await withImage(file, take);
 }));
 element("take-example").addEventListener("click", answering(() => take(element("example"), "example")));
 element("camera").addEventListener("click", answering(openCamera));
@@ -313,7 +339,8 @@ element("stop").addEventListener("click", () => {
 });
 element("save").addEventListener("click", save);
 element("styles").addEventListener("change", answering(async () => {
-  if (title && !camera) await paint();
+  showStyles();
+  await paintAgain();
 }));
 element("border").addEventListener("input", ({ target }) => moveBorder(target.value));
 for (const kind of ["pointerdown", "pointermove"]) {
@@ -333,6 +360,8 @@ document.addEventListener("dragleave", () => document.body.classList.remove("ove
 document.addEventListener("drop", answering(async (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  await takeFile(event.dataTransfer.files[0]);
+  await withImage(event.dataTransfer.files[0], takerAt(event.target));
 }));
-document.addEventListener("paste", answering(({ clipboardData }) => takeFile(clipboardData.files[0])));
+document.addEventListener("paste", answering(async ({ clipboardData }) => {
+  await withImage(clipboardData.files[0], takerAt(document.activeElement));
+}));

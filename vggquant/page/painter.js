@@ -1,4 +1,5 @@
-// Paints pictures in a worker: answers each message with progress and with the painting, or with what is wrong.
+// Paints pictures in a worker: answers each message with progress and with the painting, with the numbers that a style
+// is, or with what is wrong.
 // Reading networks is left to reader.js, computing to webgl.js and plain.js, and all that is seen to page.js.
 
 let networks = [];
@@ -8,6 +9,7 @@ let graphics; // undefined until it is needed, null where there is none
 self.onmessage = ({ data: message }) => {
   try {
     if (message.files) open(message);
+    else if (message.style) look(message);
     else paint(message);
   } catch (error) {
     self.postMessage({ failed: error instanceof RangeError ? "memory" : String(error.message) });
@@ -23,13 +25,23 @@ function open(message) {
       throw new Error(`${name}: ${error.message}`);
     }
   });
-  const credits = networks.map(({ attribution, changes }) => ({ attribution, changes }));
-  self.postMessage({ credits, smallest: Math.max(...networks.map(({ network }) => network.smallest)) });
+  const facts = networks.map(({ network: { smallest, most }, attribution, changes }) => {
+    return { smallest, most, attribution, changes };
+  });
+  self.postMessage({ networks: facts });
 }
 
-function paint({ number, data, height, width }) {
-  const began = performance.now();
+// Tell which numbers a style picture is to a network.
+function look({ number, style: { data, height, width } }) {
   const { network, tensors } = networks[number];
+  const picture = colorsOf({ data: overWhite(data), height, width }, network.enters);
+  self.postMessage({ code: predict(network, tensors, picture) });
+}
+
+function paint({ number, data, height, width, code }) {
+  const began = performance.now();
+  const { network, tensors: own } = networks[number];
+  const tensors = code ? steered(network, own, code) : own;
   const picture = { data: overWhite(data), height, width };
   const report = (progress) => self.postMessage({ progress });
   let painted = road === "plain" ? undefined : paintWithGraphics(network, tensors, picture, report);
@@ -52,16 +64,21 @@ function paintWithGraphics(network, tensors, picture, report) {
   }
 }
 
-function paintPlainly(network, tensors, { data, height, width }, report) {
-  const [[factor, summand], [gain, offset]] = [network.enters, network.leaves];
-  const colors = new Float32Array(height * width * 3);
-  for (let i = 0; i < colors.length; i++) colors[i] = (factor * data[Math.floor(i / 3) * 4 + (i % 3)]) / 255 + summand;
-  const result = computePlainly(network, tensors, { data: colors, height, width, channels: 3 }, report).data;
-  const painted = new Uint8ClampedArray(height * width * 4);
+function paintPlainly(network, tensors, picture, report) {
+  const [gain, offset] = network.leaves;
+  const result = computePlainly(network, tensors, colorsOf(picture, network.enters), report).data;
+  const painted = new Uint8ClampedArray(picture.data.length);
   for (let i = 0; i < result.length; i++) {
     painted[Math.floor(i / 3) * 4 + (i % 3)] = 255 * (gain * result[i] + offset); // rounds, and stays within 0 to 255
   }
   return painted;
+}
+
+// RGBA bytes as three numbers for each pixel.
+function colorsOf({ data, height, width }, [factor, summand]) {
+  const colors = new Float32Array(height * width * 3);
+  for (let i = 0; i < colors.length; i++) colors[i] = (factor * data[Math.floor(i / 3) * 4 + (i % 3)]) / 255 + summand;
+  return { data: colors, height, width, channels: 3 };
 }
 
 // RGBA bytes with what is transparent over white, as painters see it.

@@ -39,7 +39,7 @@ function places(side, { kernel, border, doubling }) {
   const before = kernel >> 1;
   return Int32Array.from({ length: side + 2 * before }, (_, place) => {
     let at = place - before;
-    if (at < 0 || at >= side) at = border === "zero" ? -1 : at < 0 ? -at : 2 * (side - 1) - at;
+    if (at < 0 || at >= side) at = border === "zeros" ? -1 : at < 0 ? -at : 2 * (side - 1) - at;
     return at < 0 ? -1 : Math.floor(at / doubling);
   });
 }
