@@ -33,7 +33,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("borders", "devices", "gradients", "features", "half", "preprocessing", "frozen", "phases", "tiles"),
+        ("borders", "devices", "gradients", "features", "half", "mixing", "preprocessing", "frozen", "phases", "tiles"),
         ("arbitrary", "johnson", "vgg"),
         ("adain",),
         ("load", "painters", "onnx_files"),

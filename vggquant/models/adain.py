@@ -17,6 +17,7 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, max_po
 from vggquant.errors import OptionError, PictureError
 from vggquant.models import phases
 from vggquant.models.borders import reflected
+from vggquant.models.mixing import shares_of
 from vggquant.models.tiles import in_tiles
 from vggquant.models.vgg import VGG
 from vggquant.networks.adain import FIRST_OF_BLOCKS, AdaINNetwork, TransferLayer
@@ -82,7 +83,9 @@ class AdaIN(nn.Module):
             PictureError: Images or styles are of another shape.
         """
         _require_images("images", images)
-        shares = _shares(styles, strength, weights, masks)
+        if isinstance(styles, Tensor):
+            raise OptionError("a list of styles, one or more", "one picture", "pass [style]", tensor="styles")
+        shares = shares_of(len(styles), strength, weights, masks)
         content = self.encode(images)
         own = statistics_of(content)
         normal = (content - own.mean) / own.deviation
@@ -214,28 +217,6 @@ class _Layers(nn.Module):
         for name, module in self.named_children():
             assert isinstance(module, _Convolution)
             yield name, module
-
-
-def _shares(
-    styles: Sequence[Tensor | Statistics],
-    strength: float,
-    weights: Sequence[float] | None,
-    masks: Sequence[Tensor | None] | None,
-) -> list[float]:
-    """How much of each style is taken."""
-    if not 0 <= strength <= 1:
-        raise OptionError("a number from 0 to 1", strength, "choose one of these", tensor="strength")
-    if isinstance(styles, Tensor) or not styles:
-        raise OptionError("a list of styles, one or more", "none", "pass [style]", tensor="styles")
-    for name, values in (("weights", weights), ("masks", masks)):
-        if values is not None and len(values) != len(styles):
-            expected = f"one for each style, {len(styles)}"
-            raise OptionError(expected, len(values), "give each style one, or none of them", tensor=name)
-    counts = [1.0] * len(styles) if weights is None else list(weights)
-    if not all(0 <= count < float("inf") for count in counts) or not sum(counts):
-        expected = "finite numbers from 0 up, of which one is above 0"
-        raise OptionError(expected, counts, "choose others", tensor="weights")
-    return [strength * count / sum(counts) for count in counts]
 
 
 def _require_images(name: str, images: Tensor) -> None:

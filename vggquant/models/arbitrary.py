@@ -5,26 +5,34 @@ Their shape is left to `networks.arbitrary`, their weights to `painters`, their 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad, relu, relu6
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, pad, relu, relu6
 
 from vggquant.errors import PictureError
+from vggquant.models.mixing import shares_of
 from vggquant.networks.arbitrary import CODE, ArbitraryNetwork, Border, PredictorLayer, TransferLayer
 
 SMALLEST = 16  # pixels of a side, which reflection at the border of a quarter of it needs
+STYLE_SIDE = 256  # pixels of a side of the pictures that a predictor looks at
+SHRINKS = 4  # sides of pictures over those of the residual blocks
 EPSILON = 1e-5  # added to variances
 
 
 class Arbitrary(nn.Module):
-    """Paints pictures in the style of another picture, which it sees for the first time.
+    """Paints pictures in the styles of others, which it sees for the first time.
 
     Args:
         network: Its shape.
 
     Example:
         >>> paint = Arbitrary(ArbitraryNetwork())
-        >>> paint(torch.rand(1, 3, 48, 64), paint.predict(torch.rand(1, 3, 256, 256))).shape
+        >>> paint(torch.rand(1, 3, 48, 64), [torch.rand(1, 3, 50, 40)], strength=0.7).shape
+        torch.Size([1, 3, 48, 64])
+        >>> code = paint.predict(torch.rand(1, 3, 50, 40))
+        >>> paint(torch.rand(1, 3, 48, 64), code).shape
         torch.Size([1, 3, 48, 64])
     """
 
@@ -34,15 +42,84 @@ class Arbitrary(nn.Module):
         self.predictor = Predictor(network)
         self.transfer = Transfer(network)
 
+    def forward(
+        self,
+        images: Tensor,
+        styles: Tensor | Sequence[Tensor],
+        *,
+        strength: float = 1.0,
+        weights: Sequence[float] | None = None,
+        masks: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:
+        """Paint pictures.
+
+        Args:
+            images: (N, 3, H, W), RGB in [0, 1].
+            styles: One or more, each pictures (N or 1, 3, H', W') of any size, or what `predict` gave for them; or what
+                it or `blend` gave, alone.
+            strength: How much of the style is taken, from 0, where pictures are painted in their own style, to 1.
+            weights: How much each of the styles counts; all alike if not given. They are divided by their sum.
+            masks: For each style ``None``, or (1, 1, H'', W'') in [0, 1]: where it is wanted, in shares of its weight.
+                Where no style is wanted, pictures are painted in their own.
+
+        Returns:
+            Paintings of the same shape, in [0, 1].
+
+        Raises:
+            OptionError: `strength` or `weights` have no meaning.
+            PictureError: Images, styles or codes are of another shape, or too small.
+        """
+        _require_pictures("images", images)
+        several = [styles] if isinstance(styles, Tensor) else list(styles)
+        shares = shares_of(len(several), strength, weights, masks)
+        codes = [style if style.ndim == 2 else self.predict(style) for style in several]
+        for code in codes:
+            _require_codes(code, len(images))
+        if masks is None or all(mask is None for mask in masks):
+            if strength < 1:
+                codes, shares = [self.predict(images), *codes], [1 - strength, *shares]
+            paintings: Tensor = self.transfer(images, _summed(codes, shares))
+            return paintings
+        own = self.predict(images)[:, :, None, None]
+        height, width = (-(-side // SHRINKS) for side in images.shape[2:])
+        steering = own.expand(-1, -1, height, width)
+        for code, share, mask in zip(codes, shares, masks, strict=True):
+            where = share if mask is None else share * adaptive_avg_pool2d(mask, (height, width))
+            steering = steering + where * (code[:, :, None, None] - own)
+        paintings = self.transfer(images, steering)
+        return paintings
+
     def predict(self, styles: Tensor) -> Tensor:
-        """The numbers that styles are, see `Predictor`."""
-        code: Tensor = self.predictor(styles)
+        """The numbers that styles are.
+
+        Args:
+            styles: (N, 3, H, W), RGB in [0, 1], of any size; the predictor looks at them at 256 × 256 pixels.
+
+        Returns:
+            (N, 100).
+
+        Raises:
+            PictureError: Styles are of another shape, or too small.
+        """
+        _require_pictures("styles", styles)
+        code: Tensor = self.predictor(seen(styles))
         return code
 
-    def forward(self, contents: Tensor, codes: Tensor) -> Tensor:
-        """Paint pictures, see `Transfer`."""
-        paintings: Tensor = self.transfer(contents, codes)
-        return paintings
+    @staticmethod
+    def blend(codes: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
+        """A style between others.
+
+        Args:
+            codes: What `predict` gave for each of them.
+            weights: How much each counts; all alike if not given. They are divided by their sum.
+
+        Returns:
+            Its numbers, of the same shape.
+
+        Raises:
+            OptionError: `weights` have no meaning.
+        """
+        return _summed(codes, shares_of(len(codes), 1.0, weights, None))
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.network.configuration.items())
@@ -109,7 +186,8 @@ class Transfer(nn.Module):
 
         Args:
             contents: (N, 3, H, W), RGB in [0, 1].
-            codes: (N, 100), or (1, 100) for all of them.
+            codes: (N, 100), or (1, 100) for all of them; or (N, 100, H', W') or (1, 100, H', W'), where a style differs
+                from place to place.
 
         Returns:
             Paintings of the same shape as the contents, in [0, 1].
@@ -118,9 +196,7 @@ class Transfer(nn.Module):
             PictureError: Contents or codes are of another shape, or too small.
         """
         _require_pictures("contents", contents)
-        if codes.ndim != 2 or codes.shape[1] != CODE or codes.shape[0] not in (1, len(contents)):
-            expected = f"shape ({len(contents)}, {CODE}) or (1, {CODE})"
-            raise PictureError(expected, tuple(codes.shape), "pass what `predict` gives", tensor="codes")
+        _require_codes(codes, len(contents))
         x = contents
         for name in ("down1", "down2", "down3"):
             x = relu(self.get_submodule(name)(x))
@@ -183,11 +259,34 @@ class _Steered(nn.Module):
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
         x = _bordered(x, self._layer.kernel, self._border)
         x = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
-        gain, shift = (part(codes)[:, :, None, None] for part in (self.gain, self.shift))
-        x = x.float()  # in a half type too much of small deviations would be lost
-        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        gain, shift = (_steering(part, codes, x) for part in (self.gain, self.shift))
+        wide = x.float()  # in a half type too much of small deviations would be lost
+        variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
         scale = gain * (variance + EPSILON).rsqrt()
-        return torch.addcmul(shift - mean * scale, x, scale)
+        return torch.addcmul(shift - mean * scale, wide, scale).to(gain.dtype)
+
+
+def seen(styles: Tensor) -> Tensor:
+    """Style pictures (N, 3, H, W) of any size as a predictor looks at them, (N, 3, 256, 256)."""
+    return interpolate(styles, (STYLE_SIDE, STYLE_SIDE), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _steering(part: nn.Linear, codes: Tensor, x: Tensor) -> Tensor:
+    """What a style decides of a normalisation, (N, C, 1, 1), or where it differs from place to place, as large as x."""
+    found: Tensor
+    if codes.ndim == 2:
+        found = part(codes)
+        return found[:, :, None, None]
+    found = conv2d(codes, part.weight[:, :, None, None], part.bias)
+    return interpolate(found, (x.shape[2], x.shape[3]), mode="bilinear", align_corners=False)
+
+
+def _summed(codes: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """So much of each of some codes."""
+    total = shares[0] * codes[0]
+    for code, share in zip(codes[1:], shares[1:], strict=True):
+        total = total + share * code
+    return total
 
 
 def _add(module: nn.Module, path: str, made: nn.Module) -> None:
@@ -221,6 +320,12 @@ def _bordered(x: Tensor, kernel: int, border: Border) -> Tensor:
         return x
     sides = (kernel // 2,) * 4
     return pad(x, sides, mode="reflect") if border == "reflect" else pad(x, sides)
+
+
+def _require_codes(codes: Tensor, count: int) -> None:
+    if codes.ndim not in (2, 4) or codes.shape[1] != CODE or codes.shape[0] not in (1, count):
+        expected = f"shape ({count}, {CODE}) or (1, {CODE})"
+        raise PictureError(expected, tuple(codes.shape), "pass what `predict` gives", tensor="codes")
 
 
 def _require_pictures(name: str, pictures: Tensor) -> None:

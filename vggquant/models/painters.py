@@ -13,12 +13,14 @@ from vggquant.files.disk import Readable, name_of
 from vggquant.files.sources import resolve
 from vggquant.files.weights import Weights
 from vggquant.models.adain import AdaIN
+from vggquant.models.arbitrary import Arbitrary
 from vggquant.models.devices import require_device
 from vggquant.models.johnson import Johnson
 from vggquant.networks.adain import AdaINNetwork
+from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.johnson import JohnsonNetwork
 
-Painter = Johnson | AdaIN
+Painter = Johnson | AdaIN | Arbitrary
 
 
 @torch.inference_mode(False)  # tensors made in that mode would be of no use for gradients later
@@ -26,13 +28,14 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Pain
     """Load a network that paints in one pass.
 
     Args:
-        path: A packed file of the family ``johnson`` or ``adain``, as for `load_quantized_vgg`, or the name of an
-            embedded one: ``starry``, ``scream``, ``wave`` and ``mosaic`` know one style, ``adain`` takes any.
+        path: A packed file of the family ``johnson``, ``adain`` or ``arbitrary``, as for `load_quantized_vgg`, or the name
+            of an embedded one: ``starry``, ``scream``, ``wave`` and ``mosaic`` know one style, ``adain`` and
+            ``arbitrary`` take any.
         device: Where the weights go.
 
     Returns:
-        A module from pictures (N, 3, H, W), RGB in [0, 1], and for ``adain`` a list of style pictures, to paintings of
-        the same shape; in eval mode, and its parameters need no gradient.
+        A module from pictures (N, 3, H, W), RGB in [0, 1], and for ``adain`` and ``arbitrary`` a list of style
+        pictures, to paintings of the same shape; in eval mode, and its parameters need no gradient.
 
     Raises:
         VggQuantError: The file is missing or not sound, or holds a network that does not paint.
@@ -41,7 +44,7 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Pain
         >>> paint = load_stylizer("starry")
         >>> paint(torch.rand(1, 3, 48, 64)).shape
         torch.Size([1, 3, 48, 64])
-        >>> paint = load_stylizer("adain")
+        >>> paint = load_stylizer("adain")  # or "arbitrary"
         >>> paint(torch.rand(1, 3, 48, 64), [torch.rand(1, 3, 50, 40)], strength=0.7).shape
         torch.Size([1, 3, 48, 64])
     """
@@ -66,6 +69,8 @@ def painter_of(weights: Weights) -> Painter:
             painter = Johnson(network)
         elif isinstance(network, AdaINNetwork):
             painter = AdaIN(network)
+        elif isinstance(network, ArbitraryNetwork):
+            painter = Arbitrary(network)
         else:
             cure = "name one that `vggquant train` made"
             raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, mse_loss
+from torch.nn.functional import mse_loss
 
-from vggquant.models.arbitrary import Predictor, Transfer
+from vggquant.models.arbitrary import STYLE_SIDE, Predictor, Transfer, seen
 from vggquant.models.devices import computes_bf16
 from vggquant.models.features import Features
 from vggquant.networks.arbitrary import ArbitraryNetwork
@@ -28,7 +28,6 @@ from vggquant.training.views import Pictures
 Predict = Callable[[Tensor], Tensor]  # from styles (N, 3, 256, 256) in [0, 1] to numbers (N, 100)
 Paint = Callable[[Tensor, Tensor], Tensor]  # from contents (N, 3, H, W) in [0, 1] and numbers (N, 100) to paintings
 
-STYLE_SIDE = 256  # of the pictures that a predictor looks at
 PAINTED = 4  # one in so many styles is painted by a teacher
 WARMING, COLD = 0.03, 0.1  # share of a training in which the learning rate rises, and the share it begins with
 MOST_GRADIENT = 1.0  # norm of all gradients together, beyond which they are scaled down
@@ -245,12 +244,12 @@ class Samples:
             for count in _chunks(options.contents):
                 views = (255 * photographs.crops(count, options.side, options.scales)).round()
                 contents.append(views.byte())
-                own_codes.append(_codes(predict, views / 255))
+                own_codes.append(predict(seen(views / 255)).float())
                 if vgg is not None:
                     features.append(self._seen(views / 255, (CONTENT_LAYER,))[CONTENT_LAYER].bfloat16())
             for count in _chunks(options.styles):
                 views = paintings.recolored(paintings.shares(count, options.style_side, 0.5), 0.3)
-                codes.append(_codes(predict, views))
+                codes.append(predict(seen(views)).float())
                 if vgg is not None:
                     grams.append(gram_matrices(self._seen(views, STYLE_LAYERS), STYLE_LAYERS))
         self.contents, self._own_codes, self._codes = torch.cat(contents), torch.cat(own_codes), torch.cat(codes)
@@ -326,12 +325,6 @@ def _chunks(count: int) -> Iterator[int]:
     """How many pictures at a time make so many."""
     for start in range(0, count, _CHUNK):
         yield min(_CHUNK, count - start)
-
-
-def _codes(predict: Predict, views: Tensor) -> Tensor:
-    """Numbers of views of any side."""
-    size = (STYLE_SIDE, STYLE_SIDE)
-    return predict(interpolate(views, size, mode="bilinear", antialias=True, align_corners=False)).float()
 
 
 def _half(device: torch.device) -> AbstractContextManager[object]:
