@@ -24,13 +24,13 @@ from PIL import Image
 
 from bench.browser import NO_GRAPHICS, Browser, browser
 from bench.machine import describe, save
-from vggquant.files.sources import PAINTERS
+from vggquant.files.sources import ONE_STYLE
 from vggquant.models.painters import load_stylizer
 from vggquant.page.page import page_of
 from vggquant.pictures.generated import generated_pictures
 
 HEIGHT, WIDTH = 384, 512
-NETWORK = 0  # of `PAINTERS`
+NETWORK = 0  # of `ONE_STYLE`
 ROUNDS = 7
 GRAPHICS = ("--use-angle=vulkan", "--enable-features=Vulkan", "--disable-vulkan-surface", "--ignore-gpu-blocklist")
 AGAIN = "painter.paint(chosen(), pixels()).then(({ seconds }) => seconds)"
@@ -48,7 +48,7 @@ def check_equal(tab: Browser, pixels: npt.NDArray[np.uint8]) -> None:
     with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
         painted = np.asarray(image.convert("RGB"), dtype=float)
     with torch.no_grad():
-        expected = load_stylizer(PAINTERS[NETWORK])(torch.tensor(pixels).permute(2, 0, 1)[None] / 255)
+        expected = load_stylizer(ONE_STYLE[NETWORK])(torch.tensor(pixels).permute(2, 0, 1)[None] / 255)
     difference = np.abs(painted - (255 * expected[0]).round().permute(1, 2, 0).numpy())
     assert difference.max() <= 2, difference.max()
     assert difference.mean() <= 0.3, difference.mean()
@@ -64,7 +64,7 @@ def measure(road: str, options: Sequence[str]) -> dict[str, Any]:
     pixels = generated_pictures(1, HEIGHT, WIDTH)[0]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         page, picture = Path(folder) / "page.html", Path(folder) / "picture.png"
-        page.write_bytes(page_of(PAINTERS))
+        page.write_bytes(page_of(ONE_STYLE))
         Image.fromarray(pixels).save(picture)
         with browser(Path(folder) / "profile", *options) as tab:
             tab.open(f"{page.as_uri()}#{road}")
@@ -92,7 +92,7 @@ def main() -> None:
         rows.append(measure("webgl", [f"--{option}" for option in wanted] or GRAPHICS))
     for row in rows:
         print(f"{row['road']:6} {row['seconds']:.3f} s, {row['browser']}, {row['renderer'] or 'no graphics'}")
-    result = {"machine": describe(), "network": PAINTERS[NETWORK], "height": HEIGHT, "width": WIDTH, "rows": rows}
+    result = {"machine": describe(), "network": ONE_STYLE[NETWORK], "height": HEIGHT, "width": WIDTH, "rows": rows}
     save("page", result)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from bench.browser import CHROMIUM, SOFTWARE_GRAPHICS, Browser, browser
 from vggquant.files.container import write
-from vggquant.files.sources import PAINTERS, embedded_path
+from vggquant.files.sources import ONE_STYLE, embedded_path
 from vggquant.files.weights import Provenance, Weights
 from vggquant.models.johnson import Johnson
 from vggquant.models.painters import load_stylizer
@@ -36,7 +36,7 @@ HOSTILE = "<img src=x onerror=alert(1)><b>&quot;"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_bytes(page_of(PAINTERS))
+    path.write_bytes(page_of(ONE_STYLE))
     return path
 
 
@@ -105,7 +105,7 @@ def test_paintings_are_torchs(
     found = shown(tab)
     assert found.shape == (height, width, 4)
     assert (found[..., 3] == 255).all()
-    differences = np.abs(found[..., :3].astype(int) - by_torch(PAINTERS[number], pixels))
+    differences = np.abs(found[..., :3].astype(int) - by_torch(ONE_STYLE[number], pixels))
     assert differences.max() <= 2
     assert differences.mean() <= 0.3
     assert not [event for event in tab.events if is_error(event)]

@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, instance_norm, interpolate, pad, relu, r
 
 from bench.browser import CHROMIUM, SOFTWARE_GRAPHICS, Browser, browser
 from tests.page.javascript import NEEDS_NODE, run_node
-from vggquant.page.page import source
+from vggquant.page.page import PAINTER, source
 
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)")
 
@@ -24,13 +24,13 @@ ACTIVATIONS = {"none": lambda x: x, "relu": relu, "relu6": relu6, "tanh": torch.
 # what a layer is called, and how it differs from the usual
 LAYERS: list[dict[str, Any]] = [
     {"outputs": 6, "kernel": 5, "activation": "relu6", "gain": True, "shift": True},
-    {"outputs": 6, "depthwise": True, "border": "zero", "activation": "relu", "shift": True},
+    {"outputs": 6, "depthwise": True, "border": "zeros", "activation": "relu", "shift": True},
     {"outputs": 19, "kernel": 1, "activation": "none", "shift": True},
-    {"outputs": 19, "stride": 2, "border": "zero", "activation": "tanh", "gain": True, "shift": True},
+    {"outputs": 19, "stride": 2, "border": "zeros", "activation": "tanh", "gain": True, "shift": True},
     {"outputs": 19, "depthwise": True, "stride": 1, "activation": "relu", "gain": True, "shift": True},
     {"outputs": 19, "kernel": 1, "activation": "none", "added": 3},
     {"outputs": 19, "kernel": 1, "activation": "relu", "added": 3},
-    {"outputs": 5, "doubling": 2, "border": "zero", "activation": "relu6", "gain": True, "shift": True},
+    {"outputs": 5, "doubling": 2, "border": "zeros", "activation": "relu6", "gain": True, "shift": True},
     {"outputs": 5, "depthwise": True, "kernel": 5, "stride": 2, "activation": "none", "gain": True},
     {"outputs": 3, "doubling": 2, "cropped": True, "kernel": 9, "activation": "sigmoid", "shift": True},
 ]
@@ -91,7 +91,6 @@ class Case:
         return {"network": network, "tensors": tensors, "data": data, "height": height, "width": width}
 
 
-SCRIPTS = ("codes.js", "json.js", "reader.js", "networks.js", "plain.js", "webgl.js", "painter.js")
 # what is left of a worker for the scripts
 TAKE = """
 function taken({ network, tensors, data, height, width }) {
@@ -116,7 +115,7 @@ def check(found: list[int], case: Case) -> None:
 def test_plain_layers_are_torchs(height: int, width: int) -> None:
     case = Case(height, width)
     judge = TAKE + "function judge(given) { return [...paintPlainly(...taken(given))]; }"
-    names = [name for name in SCRIPTS if name != "painter.js"]
+    names = [name for name in PAINTER if name != "painter.js"]
     stub = "globalThis.self = {};" + source("painter.js")
     (found,) = run_node(names, stub + judge, [case.as_json()])
     check(found, case)
@@ -126,7 +125,7 @@ def test_plain_layers_are_torchs(height: int, width: int) -> None:
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with browser(tmp_path_factory.mktemp("profile"), *SOFTWARE_GRAPHICS) as found:
         found.open("about:blank")
-        found.run("\n".join([*map(source, SCRIPTS), TAKE, "undefined"]))
+        found.run("\n".join([*map(source, PAINTER), TAKE, "undefined"]))
         yield found
 
 
@@ -181,7 +180,7 @@ def test_too_little_memory_is_told() -> None:
         + "self.onmessage({ data: { number: 0, data: new Uint8ClampedArray(4), height: 1, width: 1 } });");
       return said;
     }"""
-    names = [name for name in SCRIPTS if name != "painter.js"]
+    names = [name for name in PAINTER if name != "painter.js"]
     driver = f"const painter = {json.dumps(source('painter.js'))};" + judge
     assert run_node(names, driver, [None]) == [[{"failed": "memory"}]]
 

@@ -18,12 +18,13 @@ import vggquant
 from tests.conftest import GOLDEN, POSIX
 from tests.sealing import reseal, unseal
 from vggquant.errors import OptionError, VggQuantError
-from vggquant.files.sources import PAINTERS, embedded_path
+from vggquant.files.sources import ONE_STYLE, embedded_path
+from vggquant.page import page
 from vggquant.page.page import page_of, source
 
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(vggquant.__file__).parent / "page"
-PAGE = page_of(PAINTERS).decode()
+PAGE = page_of(ONE_STYLE).decode()
 SCRIPTS = sorted(path.name for path in HERE.glob("*.js"))
 
 
@@ -63,9 +64,9 @@ def test_four_networks_take_a_quarter_of_a_megabyte_at_most() -> None:
 def test_it_holds_the_files_and_the_scripts_as_they_are() -> None:
     found = Elements(PAGE).scripts
     files = {each["name"]: base64.b64decode(each["file"]) for each in json.loads(found["networks"])}
-    assert files == {name: embedded_path(name).read_bytes() for name in PAINTERS}
+    assert files == {name: embedded_path(name).read_bytes() for name in ONE_STYLE}
     for name in SCRIPTS:
-        assert source(name) in found["page" if name == "page.js" else "painter"]
+        assert source(name) in found["page" if name in page.PAGE else "painter"]
 
 
 def test_it_may_do_nothing_but_what_it_needs() -> None:

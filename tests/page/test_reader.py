@@ -24,12 +24,12 @@ from vggquant.codec.joining import join
 from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import ContainerError, NetworkError, VggQuantError
 from vggquant.files.container import check_codes, from_bytes
-from vggquant.files.sources import PAINTERS, embedded_path
+from vggquant.files.sources import ONE_STYLE, embedded_path
 from vggquant.networks.families import network_from_record
 
 pytestmark = NEEDS_NODE
 
-SCRIPTS = ("codes.js", "json.js", "reader.js", "networks.js")
+SCRIPTS = ("codes.js", "json.js", "reader.js", "networks.js", "arbitrary.js")
 JUDGE = """
 function judge(data) {
   try {
@@ -68,11 +68,11 @@ def read_by_package(data: bytes) -> dict[str, str] | None:
 
 
 def test_golden_and_shipped_files_are_read_alike() -> None:
-    paths = [*sorted((GOLDEN / "version2").glob("*.safetensors")), *map(embedded_path, PAINTERS)]
+    paths = [*sorted((GOLDEN / "version2").glob("*.safetensors")), *map(embedded_path, (*ONE_STYLE, "arbitrary"))]
     files = [path.read_bytes() for path in paths]
     for path, data, found in zip(paths, files, read_by_script(files), strict=True):
         assert found["sums"] == read_by_package(data), path
-    assert len(paths) == 8
+    assert len(paths) == 9
 
 
 def test_files_with_any_damage_are_refused_or_read_alike() -> None:

@@ -142,18 +142,15 @@ function convolveRowFully(window, length, top, weights, { kernel, stride, inputs
 
 function convolveRowDepthwise(window, length, top, weights, { kernel, stride, outputs }, result, y) {
   const { data, width } = result;
+  const sums = new Float64Array(outputs);
   for (let x = 0; x < width; x++) {
-    const to = (y * width + x) * outputs;
-    for (let c = 0; c < outputs; c++) {
-      let sum = 0;
-      for (let ky = 0; ky < kernel; ky++) {
-        const at = ((top + ky) % kernel) * length + x * stride * outputs + c;
-        for (let kx = 0; kx < kernel; kx++) {
-          sum += window[at + kx * outputs] * weights[(ky * kernel + kx) * outputs + c];
-        }
-      }
-      data[to + c] = sum;
+    sums.fill(0);
+    let w = 0;
+    for (let ky = 0; ky < kernel; ky++) {
+      let at = ((top + ky) % kernel) * length + x * stride * outputs;
+      for (let kx = 0; kx < kernel; kx++) for (let c = 0; c < outputs; c++) sums[c] += window[at++] * weights[w++];
     }
+    data.set(sums, (y * width + x) * outputs);
   }
 }
 
