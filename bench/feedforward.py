@@ -50,13 +50,13 @@ def photographs() -> dict[str, Tensor]:
     return {name: fitted(picture) for name, picture in found.items()}
 
 
-def fitted(picture: Tensor) -> Tensor:
-    """The middle of a picture, resized to `SIZE`."""
-    scale = max(wanted / had for wanted, had in zip(SIZE, picture.shape[2:], strict=True))
+def fitted(picture: Tensor, size: tuple[int, int] = SIZE) -> Tensor:
+    """The middle of a picture, resized to a height and width."""
+    scale = max(wanted / had for wanted, had in zip(size, picture.shape[2:], strict=True))
     height, width = (math.ceil(scale * side) for side in picture.shape[2:])
     resized = interpolate(picture, (height, width), mode="bicubic", antialias=True).clamp(0, 1)
-    top, left = (height - SIZE[0]) // 2, (width - SIZE[1]) // 2
-    return resized[:, :, top : top + SIZE[0], left : left + SIZE[1]].contiguous()
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return resized[:, :, top : top + size[0], left : left + size[1]].contiguous()
 
 
 def deviation(picture: Tensor) -> float:

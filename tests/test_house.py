@@ -33,7 +33,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "pictures": (("generated", "colors", "checks"), ("decoding",), ("files",), ("folders",)),
     "models": (
-        ("borders", "devices", "gradients", "features", "half", "mixing", "preprocessing", "frozen", "phases", "tiles"),
+        ("borders", "devices", "gradients", "features", "half", "layout", "mixing"),
+        ("preprocessing", "frozen", "phases", "tiles"),
         ("arbitrary", "johnson", "vgg"),
         ("adain",),
         ("load", "painters", "onnx_files"),
@@ -49,7 +50,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "style": (
         ("options",),
         ("descent", "losses", "scales"),
-        ("task",),
+        ("task", "style_files"),
         ("checks", "memory", "states"),
         ("transfer", "loading", "inputs", "perceptual"),
         ("resuming",),

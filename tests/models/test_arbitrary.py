@@ -7,9 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, instance_norm, pad
 
-from vggquant.errors import PictureError
+from vggquant import info, load_stylizer
+from vggquant.errors import OptionError, PictureError
+from vggquant.files.sources import embedded_path
 from vggquant.models.arbitrary import SMALLEST, Arbitrary
 from vggquant.networks.arbitrary import ArbitraryNetwork, Border, mobilenet, steered_names
+from vggquant.pictures.generated import generated_pictures
 
 PREDICTOR = (8,) * 9
 
@@ -99,11 +102,84 @@ def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
     painter = made()
     with pytest.raises(PictureError, match="styles: expected shape"):
         painter.predict(torch.rand(shape))
-    with pytest.raises(PictureError, match="contents: expected shape"):
+    with pytest.raises(PictureError, match="images: expected shape"):
         painter(torch.rand(shape), torch.zeros(1, 100))
 
 
 @pytest.mark.parametrize("shape", [(100,), (1, 99), (2, 100), (0, 100)])
 def test_other_codes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(PictureError, match=r"codes: expected shape \(3, 100\) or \(1, 100\)"):
-        made()(torch.rand(3, 3, 16, 16), torch.zeros(shape))
+        made().transfer(torch.rand(3, 3, 16, 16), torch.zeros(shape))
+
+
+def code_and_own(painter: Arbitrary, content: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.randn(1, 100), painter.predict(content)
+
+
+def test_strength_is_the_average_with_the_contents_own_style() -> None:
+    painter, content = made(), torch.rand(1, 3, 24, 32)
+    code, own = code_and_own(painter, content)
+    for strength in (0.0, 0.3, 1.0):
+        expected = painter.transfer(content, torch.lerp(own, code, strength))
+        torch.testing.assert_close(painter(content, [code], strength=strength), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(painter(content, code), painter(content, [code]))
+
+
+def test_a_style_is_a_picture_or_what_was_predicted_of_it() -> None:
+    painter, content, style = made(), torch.rand(2, 3, 24, 32), torch.rand(1, 3, 40, 60)
+    assert torch.equal(painter(content, [style]), painter(content, painter.predict(style)))
+    assert painter.predict(style).shape == (1, 100)
+
+
+def test_styles_blend_by_their_weights() -> None:
+    painter, content = made(), torch.rand(1, 3, 24, 32)
+    first, second = torch.randn(2, 1, 100)
+    blended = painter.blend([first, second], [3, 1])
+    torch.testing.assert_close(blended, 0.75 * first + 0.25 * second)
+    torch.testing.assert_close(painter(content, [first, second], weights=[3, 1]), painter(content, blended))
+    torch.testing.assert_close(painter.blend([first, second]), (first + second) / 2)
+
+
+def test_masks_say_where_a_style_is_wanted() -> None:
+    painter, content = made(*steered_names()), torch.rand(1, 3, 48, 64)
+    code, own = code_and_own(painter, content)
+    everywhere, nowhere = torch.ones(1, 1, 48, 64), torch.zeros(1, 1, 48, 64)
+    torch.testing.assert_close(painter(content, [code], masks=[everywhere]), painter(content, code), atol=1e-5, rtol=0)
+    torch.testing.assert_close(painter(content, [code], masks=[nowhere]), painter(content, own), atol=1e-5, rtol=0)
+    assert torch.equal(painter(content, [code], masks=[None]), painter(content, code))
+    left = everywhere.clone()
+    left[..., 32:] = 0
+    both = painter(content, [code, own], masks=[left, 1 - left], weights=[1, 1])
+    alone = painter(content, [code], masks=[left])
+    assert (alone[..., :8] - painter(content, own)[..., :8]).abs().mean() > 0.01  # painted in the style on the left
+    assert both.shape == content.shape
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"strength": 1.1}, {"weights": [1.0, 1.0]}, {"weights": [0.0]}, {"weights": [-1.0]}, {"masks": []}],
+)
+def test_options_without_a_meaning_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(OptionError):
+        made()(torch.rand(1, 3, 16, 16), [torch.zeros(1, 100)], **options)
+
+
+def test_no_styles_are_refused() -> None:
+    with pytest.raises(OptionError, match="styles: expected a list of styles, one or more, got none"):
+        made()(torch.rand(1, 3, 16, 16), [])
+
+
+def test_an_embedded_network_paints_in_the_style_of_a_picture() -> None:
+    painter = load_stylizer("arbitrary")
+    assert isinstance(painter, Arbitrary)
+    assert embedded_path("arbitrary").stat().st_size <= 1_500_000
+    found = info("arbitrary")
+    assert "Magenta" in str(found.changes)
+    assert "Apache 2.0" in str(found.changes)
+    content, first, second = (
+        torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255 for array in generated_pictures(3, 96, 128, 2)
+    )
+    painted = [painter(content, [style]) for style in (first, second)]
+    assert float((painted[0] - painted[1]).abs().mean()) > 0.02
+    own = painter(content, [first], strength=0)
+    assert float((own - content).abs().mean()) < float((painted[0] - content).abs().mean())

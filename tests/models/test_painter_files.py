@@ -34,7 +34,10 @@ def content(tmp_path: Path) -> Path:
     return tmp_path / "content.png"
 
 
-@pytest.mark.parametrize("name", PAINTERS)
+ONE_STYLE = [name for name in PAINTERS if name not in ("adain", "arbitrary")]
+
+
+@pytest.mark.parametrize("name", ONE_STYLE)
 def test_embedded_networks_are_small_and_say_how_they_were_made(name: str) -> None:
     assert embedded_path(name).stat().st_size <= 17_000
     network = load_stylizer(name).network
@@ -44,7 +47,7 @@ def test_embedded_networks_are_small_and_say_how_they_were_made(name: str) -> No
     assert verify(name).layers
 
 
-@pytest.mark.parametrize("name", PAINTERS)
+@pytest.mark.parametrize("name", ONE_STYLE)
 def test_embedded_networks_paint(name: str) -> None:
     (array,) = generated_pictures(1, 96, 128, 2)
     picture = torch.from_numpy(array).permute(2, 0, 1)[None].float() / 255

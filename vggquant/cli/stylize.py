@@ -29,6 +29,7 @@ from vggquant.errors import OptionError, located
 from vggquant.files.container import read_outline
 from vggquant.files.sources import ANY_STYLE, resolve
 from vggquant.networks.adain import AdaINNetwork
+from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.vgg import require_vgg
 from vggquant.style.options import (
     LONGEST,
@@ -50,7 +51,7 @@ DEFAULTS = StyleOptions()
 HERE = "."  # the default of --save-to
 # what serves in one pass, and what else where the network takes any style
 ONE_PASS = {"content", "styles", "out", "network", "size", "pixels", "device", "force", "quiet"}
-ANY = {"strength", "style_weights", "masks", "preserve_color", "style_size", "style_pixels"}
+ANY = {"strength", "style_weights", "masks", "preserve_color", "style_size", "style_pixels", "save_style"}
 
 
 def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
@@ -93,9 +94,10 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
 @click.option(
     "--network",
     type=PAINTER,
-    help="Paint in one pass, by a network that train made, or adain, starry, scream, wave or mosaic.",
+    help="Paint in one pass, by a network that train made, or adain, arbitrary, starry, scream, wave or mosaic.",
 )
-@number_option("--strength", STRENGTH, "How much of the styles adain takes, from 0 to 1.")
+@number_option("--strength", STRENGTH, "How much of the styles adain and arbitrary take, from 0 to 1.")
+@click.option("--save-style", type=FILE, help="Write the style of arbitrary to a .json, to be a STYLE later.")
 @click.option(
     "--weights",
     type=SOURCE,
@@ -261,8 +263,8 @@ def stylize(
         else:
             _paint_in_one_pass((content, *styles), out, network, given)
         return
-    _require_served(set(click.get_current_context().params) - {"strength"}, "without a `network`")
-    del given["strength"]
+    _require_served(set(click.get_current_context().params) - {"strength", "save_style"}, "without a `network`")
+    del given["strength"], given["save_style"]
     if not styles:
         raise OptionError("a STYLE after CONTENT", "none", "name one, or a `network`", tensor="styles")
     from vggquant.style.painting import paint
@@ -284,7 +286,7 @@ def _takes_any_style(network: str) -> bool:
     """Whether a network takes its style from pictures."""
     path = resolve(network)
     with located(path):
-        return read_outline(path).family == AdaINNetwork.family
+        return read_outline(path).family in (AdaINNetwork.family, ArbitraryNetwork.family)
 
 
 def _require_served(serving: set[str], by: str) -> None:

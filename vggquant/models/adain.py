@@ -120,7 +120,7 @@ class AdaIN(nn.Module):
         return in_tiles(self._decoded, features, side, margin, SHRINKS)
 
     def _encoded(self, images: Tensor) -> Tensor:
-        x = images
+        x = images.contiguous(memory_format=torch.channels_last)
         for name, layer in self.encoder.named():
             if name in FIRST_OF_BLOCKS:
                 x = max_pool2d(x, 2, ceil_mode=True)

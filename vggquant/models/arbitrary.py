@@ -78,16 +78,14 @@ class Arbitrary(nn.Module):
         if masks is None or all(mask is None for mask in masks):
             if strength < 1:
                 codes, shares = [self.predict(images), *codes], [1 - strength, *shares]
-            paintings: Tensor = self.transfer(images, _summed(codes, shares))
-            return paintings
+            return self._painted(images, _summed(codes, shares))
         own = self.predict(images)[:, :, None, None]
         height, width = (-(-side // SHRINKS) for side in images.shape[2:])
         steering = own.expand(-1, -1, height, width)
         for code, share, mask in zip(codes, shares, masks, strict=True):
             where = share if mask is None else share * adaptive_avg_pool2d(mask, (height, width))
             steering = steering + where * (code[:, :, None, None] - own)
-        paintings = self.transfer(images, steering)
-        return paintings
+        return self._painted(images, steering)
 
     def predict(self, styles: Tensor) -> Tensor:
         """The numbers that styles are.
@@ -120,6 +118,10 @@ class Arbitrary(nn.Module):
             OptionError: `weights` have no meaning.
         """
         return _summed(codes, shares_of(len(codes), 1.0, weights, None))
+
+    def _painted(self, images: Tensor, codes: Tensor) -> Tensor:
+        paintings: Tensor = self.transfer(images, codes)
+        return paintings
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.network.configuration.items())

@@ -16,6 +16,7 @@ from vggquant.models.adain import AdaIN
 from vggquant.models.arbitrary import Arbitrary
 from vggquant.models.devices import require_device
 from vggquant.models.johnson import Johnson
+from vggquant.models.layout import lay_channels_last
 from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.johnson import JohnsonNetwork
@@ -28,9 +29,8 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Pain
     """Load a network that paints in one pass.
 
     Args:
-        path: A packed file of the family ``johnson``, ``adain`` or ``arbitrary``, as for `load_quantized_vgg`, or the name
-            of an embedded one: ``starry``, ``scream``, ``wave`` and ``mosaic`` know one style, ``adain`` and
-            ``arbitrary`` take any.
+        path: A packed file of a network that paints, as for `load_quantized_vgg`, or the name of an embedded one:
+            ``starry``, ``scream``, ``wave`` and ``mosaic`` know one style, ``adain`` and ``arbitrary`` take any.
         device: Where the weights go.
 
     Returns:
@@ -76,4 +76,6 @@ def painter_of(weights: Weights) -> Painter:
             raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
     state = {spec.name: torch.tensor(weights.array(spec.name)) for spec in network.tensors}
     painter.load_state_dict(state, assign=True)
+    if isinstance(painter, AdaIN | Arbitrary):
+        lay_channels_last(painter)
     return painter.eval().requires_grad_(False)

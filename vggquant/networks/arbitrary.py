@@ -217,6 +217,11 @@ class ArbitraryNetwork:
         predictor = (spec for layer in self.predictor_layers for spec in layer.tensors)
         return (*predictor, *(spec for layer in self.transfer_layers for spec in layer.tensors))
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers it has."""
+        return sum(spec.size for spec in self.tensors)
+
 
 def steered_names() -> tuple[str, ...]:
     """The last thirteen convolutions of the transfer network, which a style steers and which may be separable."""

@@ -1,6 +1,7 @@
 """Picture files to a painted picture file in one pass, by a network that takes its style from other pictures.
 
-Loading the network is left to `models`, networks that know one style to `feedforward`.
+Loading the network is left to `models`, networks that know one style to `feedforward`, styles as numbers to
+`style_files`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +22,7 @@ from torch import Tensor
 from vggquant.errors import OptionError, PictureError, located
 from vggquant.files.disk import PathLike, check_output, read_file, sha256
 from vggquant.models.adain import REACH, TILE, AdaIN
+from vggquant.models.arbitrary import Arbitrary
 from vggquant.models.devices import available_memory, require_device
 from vggquant.models.painters import load_stylizer
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
@@ -26,12 +30,16 @@ from vggquant.style.checks import check_any_style
 from vggquant.style.feedforward import Painted
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
 from vggquant.style.options import STRENGTH, PreserveColor, StyleOptions
+from vggquant.style.style_files import is_style, read_style, write_style
 from vggquant.style.task import Task
 from vggquant.style.transfer import recoloured, shown
 
-OVERHEAD = 200e6  # bytes that painting needs whatever the sizes of the pictures
-PIXEL_BYTES = 120  # for each pixel of the content and of the largest style, beside their features
-_COPIES, _FEATURE_COPIES = 6, 4  # tensors of a tile's first layers, and of features, that are alive at once
+AnyStyle = AdaIN | Arbitrary
+
+OVERHEAD = 120e6  # bytes that painting needs whatever the sizes of the pictures
+PIXEL_BYTES = 120  # for each pixel of the largest picture, beside what the network needs
+_COPIES, _FEATURE_COPIES = 3, 4  # of AdaIN: tensors of a tile's first layers, and of features, that are alive at once
+_WIDE_COPIES = 3  # of `arbitrary`: tensors of its last but one layer, as large as the picture, that are alive at once
 
 
 def paint_in_styles(
@@ -48,6 +56,7 @@ def paint_in_styles(
     pixels: int | None = None,
     style_size: int | None = None,
     style_pixels: int | None = None,
+    save_style: PathLike | None = None,
     device: str = "cpu",
     force: bool = False,
 ) -> Painted:
@@ -58,9 +67,9 @@ def paint_in_styles(
 
     Args:
         content: Picture to paint.
-        styles: Pictures in whose style.
+        styles: Pictures in whose style; for ``arbitrary`` also files that `save_style` wrote.
         out: Picture to write; its ending decides the type.
-        network: A packed file that `train_adain` wrote, or ``adain``.
+        network: A packed file of a network that takes any style, or ``adain`` or ``arbitrary``.
         strength: How much of the styles is taken, from 0 to 1.
         style_weights: How much each of them counts; all alike if not given.
         masks: One for each style, or none at all; the word ``none`` stands for everywhere.
@@ -69,8 +78,9 @@ def paint_in_styles(
         pixels: Its area, if `size` is not given; the content's own if neither is.
         style_size: Longer side of the styles in pixels.
         style_pixels: Their area; the content's if neither is given.
+        save_style: File to write the numbers of the style to, as `arbitrary` blends it; see `style_files`.
         device: Where to compute.
-        force: Whether an existing file may be replaced.
+        force: Whether existing files may be replaced.
 
     Raises:
         VggQuantError: A file is missing, not sound or in the way, an option has no meaning, or the pictures are too
@@ -78,26 +88,25 @@ def paint_in_styles(
     """
     inputs = Inputs.named(content, styles, masks, None, None, network)
     check_ending(out)
-    check_output(out, force=force, sources=inputs.sources)
+    for path in (out,) if save_style is None else (out, save_style):
+        check_output(path, force=force, sources=inputs.sources)
     inputs.check()
     check_any_style(len(styles), strength, style_weights, preserve_color)
     place = require_device(device)
     painter = _loaded(inputs.weights, place)
+    saved = _saved_styles(painter, inputs, preserve_color)
+    inputs = replace(inputs, styles=tuple(path for path in styles if not is_style(path)))
     pictures = read_pictures(inputs, Sizes(size, pixels, style_size, style_pixels), most=None)
     check_ending(out, max(pictures.content.size))
     with located(content):
         require_memory(painter, pictures, place)
-    result = paint_through(painter, pictures.task(place, 0, 0), strength, style_weights, preserve_color).cpu()
-    settings = {
-        "network": sha256(read_file(inputs.weights)),
-        "preserve_color": preserve_color,
-        "sha256": {key: pictures.checksums(inputs)[key] for key in ("content", "styles", "masks")},
-        "strength": strength,
-        "style_sizes": [[style.size[1], style.size[0]] for style in pictures.styles],
-        "style_weights": None if style_weights is None else list(style_weights),
-        "torch": torch.__version__,
-        "vggquant": version("vggquant"),
-    }
+    task = pictures.task(place, 0, 0)
+    if save_style is not None:
+        code = _blended(painter, recoloured(task, preserve_color), saved, style_weights, inputs)
+        write_style(save_style, code, sha256(read_file(inputs.weights)), force=force)
+    result = paint_through(painter, task, strength, style_weights, preserve_color, saved).cpu()
+    made_with = {"preserve_color": preserve_color, "strength": strength, "style_weights": style_weights}
+    settings = _settings(inputs, pictures, made_with, saved)
     picture = Picture(result, pictures.content.alpha, pictures.content.icc, json.dumps(settings, sort_keys=True))
     write_picture(out, picture, force=force)
     height, width = pictures.content.size
@@ -114,18 +123,32 @@ def begun_by(network: PathLike, pictures: Pictures, options: StyleOptions) -> Pi
 
 
 def paint_through(
-    painter: AdaIN, task: Task, strength: float, style_weights: Sequence[float] | None, preserve_color: PreserveColor
+    painter: AnyStyle,
+    task: Task,
+    strength: float,
+    style_weights: Sequence[float] | None,
+    preserve_color: PreserveColor,
+    saved: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Tensor:
-    """What a network paints of a task's content, styles and masks, (1, 3, H, W) in [0, 1]."""
+    """What a network paints of a task's content, styles and masks, (1, 3, H, W) in [0, 1].
+
+    Args:
+        painter: The network.
+        task: Content, and styles that are pictures.
+        strength: How much of the styles is taken.
+        style_weights: How much each of them counts.
+        preserve_color: Which of the content's colours are kept.
+        saved: Styles that are numbers, by their places among all.
+    """
     with torch.inference_mode():
         prepared = recoloured(task, preserve_color)
-        painted = painter(
-            prepared.content, prepared.styles, strength=strength, weights=style_weights, masks=prepared.masks
-        )
+        masks = prepared.masks if any(mask is not None for mask in prepared.masks) else None
+        styles = _together(prepared.styles, saved)
+        painted = painter(prepared.content, styles, strength=strength, weights=style_weights, masks=masks)
         return shown(painted, task.content if preserve_color == "luminance" else None).clamp(0, 1)
 
 
-def require_memory(painter: AdaIN, pictures: Pictures, device: torch.device) -> None:
+def require_memory(painter: AnyStyle, pictures: Pictures, device: torch.device) -> None:
     """Refuse pictures that would not fit into the memory of a device.
 
     Raises:
@@ -133,10 +156,8 @@ def require_memory(painter: AdaIN, pictures: Pictures, device: torch.device) -> 
     """
     available = available_memory(device)
     area = math.prod(pictures.content.size)
-    style_area = max(math.prod(style.size) for style in pictures.styles)
-    each = PIXEL_BYTES + _FEATURE_COPIES * 4 * painter.network.channels[-1] / 64
-    tile = min(max(area, style_area), (TILE + 2 * REACH) ** 2) * 4 * max(painter.network.channels[:2]) * _COPIES
-    needed = OVERHEAD + tile + each * (area + style_area)
+    style_area = max((math.prod(style.size) for style in pictures.styles), default=0)
+    needed = OVERHEAD + _bytes_needed(painter, area, style_area)
     if available is None or needed <= available:
         return
     height, width = pictures.content.size
@@ -148,9 +169,89 @@ def require_memory(painter: AdaIN, pictures: Pictures, device: torch.device) -> 
     raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
 
 
-def _loaded(network: PathLike, device: torch.device) -> AdaIN:
+def _bytes_needed(painter: AnyStyle, area: int, style_area: int) -> float:
+    """Memory for pictures of so many pixels."""
+    largest = max(area, style_area)
+    if isinstance(painter, Arbitrary):  # normalisation looks at the whole picture, so there are no tiles
+        return PIXEL_BYTES * largest + 4 * _WIDE_COPIES * painter.network.filters[1] * area
+    channels = painter.network.channels
+    tile = min(largest, (TILE + 2 * REACH) ** 2) * 4 * max(channels[:2]) * _COPIES
+    return tile + (PIXEL_BYTES + _FEATURE_COPIES * 4 * channels[-1] / 64) * largest
+
+
+def _saved_styles(painter: AnyStyle, inputs: Inputs, preserve_color: PreserveColor) -> dict[int, Tensor]:
+    """Styles that are files of numbers, by their places.
+
+    Raises:
+        VggQuantError: A file is not sound, or its numbers are of no use here.
+    """
+    found: dict[int, Tensor] = {}
+    for index, path in enumerate(inputs.styles):
+        if not is_style(path):
+            continue
+        if not isinstance(painter, Arbitrary):
+            cure = "name a picture, or the network arbitrary"
+            with located(path):
+                raise OptionError(f"a picture, at which {painter.network.family} looks", "numbers of a style", cure)
+        if preserve_color == "linear":
+            cure = "choose luminance, or name the picture"
+            with located(path):
+                raise OptionError("a picture, which linear recolours", "numbers of a style", cure)
+        device = next(painter.parameters()).device
+        found[index] = read_style(path, sha256(read_file(inputs.weights))).to(device)
+    return found
+
+
+def _together(pictures: Sequence[Tensor], saved: Mapping[int, Tensor]) -> list[Tensor]:
+    """All styles in their order."""
+    styles = list(pictures)
+    for index, code in sorted(saved.items()):
+        styles.insert(index, code)
+    return styles
+
+
+def _blended(
+    painter: AnyStyle,
+    task: Task,
+    saved: Mapping[int, Tensor],
+    style_weights: Sequence[float] | None,
+    inputs: Inputs,
+) -> Tensor:
+    """The one style that several are together.
+
+    Raises:
+        OptionError: There is no such style, or no numbers of it.
+    """
+    if not isinstance(painter, Arbitrary):
+        expected = "a network whose styles are numbers, such as arbitrary"
+        raise OptionError(expected, f"one of the family {painter.network.family}", "leave it out", tensor="save_style")
+    if inputs.masks:
+        raise OptionError("one style for the whole picture", "masks", "leave one of them out", tensor="save_style")
+    with torch.inference_mode():
+        styles = _together(task.styles, saved)
+        return painter.blend([style if style.ndim == 2 else painter.predict(style) for style in styles], style_weights)
+
+
+def _settings(
+    inputs: Inputs, pictures: Pictures, made_with: Mapping[str, Any], saved: Mapping[int, Tensor]
+) -> dict[str, Any]:
+    """What a painting tells of how it was made."""
+    weights = made_with["style_weights"]
+    return {
+        **made_with,
+        "network": sha256(read_file(inputs.weights)),
+        "sha256": {key: pictures.checksums(inputs)[key] for key in ("content", "styles", "masks")},
+        "style_codes": {index: code[0].tolist() for index, code in saved.items()},
+        "style_sizes": [[style.size[1], style.size[0]] for style in pictures.styles],
+        "style_weights": None if weights is None else list(weights),
+        "torch": torch.__version__,
+        "vggquant": version("vggquant"),
+    }
+
+
+def _loaded(network: PathLike, device: torch.device) -> AnyStyle:
     painter = load_stylizer(network, device=device)
-    if not isinstance(painter, AdaIN):
+    if not isinstance(painter, AdaIN | Arbitrary):
         with located(network):
             cure = "leave the styles out"
             raise OptionError("a network that takes any style", f"one of the family {painter.network.family}", cure)

@@ -16,6 +16,7 @@ from vggquant.files.container import read_outline
 from vggquant.files.disk import PathLike
 from vggquant.files.sources import resolve
 from vggquant.models.devices import computes_bf16, require_device
+from vggquant.models.layout import lay_channels_last
 from vggquant.models.load import load_quantized_vgg
 from vggquant.models.vgg import VGG, Pooling
 from vggquant.networks.vgg import LAYERS, require_vgg
@@ -49,9 +50,7 @@ def load_network(
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     vgg = load_quantized_vgg(weights, upto=upto, pooling=pooling, device=device, dtype=dtype)
     if precision == "bf16":
-        for parameter in vgg.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        lay_channels_last(vgg)
     return vgg
 
 

@@ -17,6 +17,7 @@ from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import resolve
 from vggquant.models.adain import AdaIN
 from vggquant.models.devices import computes_bf16, require_device
+from vggquant.models.layout import lay_channels_last
 from vggquant.models.painters import load_stylizer
 from vggquant.networks.adain import DEEPEST, AdaINNetwork
 from vggquant.packing.widths import Bits
@@ -135,9 +136,7 @@ def _begun(
                 raise OptionError("a network of the family adain", family, cure, tensor="start")
         painter, digest = found.requires_grad_(True), sha256(read_file(resolve(start)))
     painter.encoder.requires_grad_(options.part == "both")
-    for parameter in painter.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    lay_channels_last(painter)
     return painter.train(), digest
 
 

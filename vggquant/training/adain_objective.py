@@ -55,7 +55,7 @@ class AdaINLoss:
             own, style = statistics_of(content), statistics_of(wanted[_DEEPEST])
             target = (content - own.mean) / own.deviation * style.deviation + style.mean
         with torch.autocast(contents.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            paintings = paint(contents.contiguous(memory_format=torch.channels_last), [styles])
+            paintings = paint(contents, [styles])
         paintings = paintings.float()
         found = self.network(paintings, LAYERS)
         grams = [gram_matrices(activations, LAYERS) for activations in (found, wanted)]
