@@ -17,7 +17,7 @@ from PIL import Image
 import vggquant
 from tests.conftest import GOLDEN, POSIX
 from tests.sealing import reseal, unseal
-from vggquant.errors import OptionError, VggQuantError
+from vggquant.errors import NetworkError, OptionError, VggQuantError
 from vggquant.files.sources import ONE_STYLE, embedded_path
 from vggquant.page import page
 from vggquant.page.page import page_of, source
@@ -59,6 +59,15 @@ def test_the_committed_page_is_what_the_command_makes() -> None:
 
 def test_four_networks_take_a_quarter_of_a_megabyte_at_most() -> None:
     assert len(PAGE.encode()) <= 250_000
+
+
+def test_any_style_takes_two_megabytes_and_a_half_at_most() -> None:
+    made = page_of(["arbitrary"]).decode()
+    assert len(made.encode()) <= 2_500_000
+    (style,) = [each["src"] for tag, each in Elements(made).tags if each.get("id") == "example-style"]
+    assert base64.b64decode(str(style).partition(",")[2]) == (HERE / "style.jpg").read_bytes()
+    (nothing,) = [each["src"] for tag, each in Elements(PAGE).tags if each.get("id") == "example-style"]
+    assert nothing == "data:,"
 
 
 def test_it_holds_the_files_and_the_scripts_as_they_are() -> None:
@@ -126,6 +135,12 @@ def test_two_networks_need_two_names(tmp_path: Path) -> None:
         page_of(["starry", tmp_path / "starry.safetensors"])
 
 
+def test_adain_is_refused() -> None:
+    expected = "expected a network small and quick enough for a page, got one of the family adain; name arbitrary, "
+    with pytest.raises(NetworkError, match=rf"adain\.safetensors: {expected}which takes any style picture too$"):
+        page_of(["starry", "adain"])
+
+
 @pytest.mark.parametrize("name", ["planes-4.safetensors", "version2/shared.safetensors", "golden.json", "none"])
 def test_other_files_are_refused(name: str) -> None:
     with pytest.raises(VggQuantError, match=r"expected .*, got .*; "):
@@ -142,10 +157,11 @@ def test_a_code_that_lies_is_refused(tmp_path: Path) -> None:
         page_of([tmp_path / "forged"])
 
 
-def test_the_example_is_drawn_by_the_script(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "most"), [("example", 4), ("style", 12)])
+def test_the_examples_are_drawn_by_the_script(name: str, most: float) -> None:
     """But for the rounding of JPEG and of libraries."""
-    made = runpy.run_path(str(ROOT / "examples" / "make_pictures.py"))["page_example"]()
-    with Image.open(HERE / "example.jpg") as committed:
+    made = runpy.run_path(str(ROOT / "examples" / "make_pictures.py"))[f"page_{name}"]()
+    with Image.open(HERE / f"{name}.jpg") as committed:
         assert committed.size == made.size
         difference = np.asarray(committed, dtype=float) - np.asarray(made, dtype=float)
-    assert np.abs(difference).mean() < 4
+    assert np.abs(difference).mean() < most

@@ -25,6 +25,7 @@ from vggquant.codec.palette import PalettizedTensor
 from vggquant.errors import ContainerError, NetworkError, VggQuantError
 from vggquant.files.container import check_codes, from_bytes
 from vggquant.files.sources import ONE_STYLE, embedded_path
+from vggquant.networks.arbitrary import ArbitraryNetwork, steered_names
 from vggquant.networks.families import network_from_record
 
 pytestmark = NEEDS_NODE
@@ -280,8 +281,44 @@ def test_streams_of_every_form_of_deflate_are_inflated() -> None:
     ],
 )
 def test_the_networks_of_johnson_are_those_that_the_package_knows(configuration: object) -> None:
+    check_alike("johnson", configuration)
+
+
+ARBITRARY = ArbitraryNetwork().configuration
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"border": "zeros", "separable": list(steered_names())},
+        {"filters": [1, 2, 1024], "predictor": [1, 2, 3, 4, 5, 6, 7, 8, 2048], "separable": ["block2_1", "up1"]},
+        {"border": "zero"},
+        {"border": ["reflect"]},
+        {"filters": [1, 2, 1025]},
+        {"filters": [1, 2]},
+        {"predictor": [1, 2, 3, 4, 5, 6, 7, 8, 0]},
+        {"predictor": [1, 2, 3, 4, 5, 6, 7, 2049, 8]},
+        {"predictor": [1, 2, 3, 4, 5, 6, 7, 8]},
+        {"predictor": 9},
+        {"separable": ["up1", "block2_1"]},
+        {"separable": ["up1", "up1"]},
+        {"separable": ["down1"]},
+        {"separable": "up1"},
+        {"separable": ""},
+        {"separable": None},
+        {"separable": {}},
+        {"more": 1},
+    ],
+)
+def test_the_networks_of_any_style_are_those_that_the_package_knows(change: dict[str, object]) -> None:
+    check_alike("arbitrary", ARBITRARY | change)
+
+
+def check_alike(family: str, configuration: object) -> None:
+    """The tensors of a network, or that there is none."""
     try:
-        network = network_from_record({"family": "johnson", "configuration": configuration})
+        network = network_from_record({"family": family, "configuration": configuration})
         expected = [[spec.name, list(spec.shape), spec.kind == "weight"] for spec in network.tensors]
     except NetworkError:
         expected = []
@@ -291,7 +328,7 @@ def test_the_networks_of_johnson_are_those_that_the_package_knows(configuration:
         return tensors.map(({ name, shape, weight }) => [name, shape, weight === true]);
       } catch (error) { return error instanceof Refused ? [] : String(error.stack); }
     }"""
-    record = json.dumps({"family": "johnson", "configuration": configuration})
+    record = json.dumps({"family": family, "configuration": configuration})
     assert run_node(SCRIPTS, judge, [record]) == [expected]
 
 

@@ -15,6 +15,7 @@ NOTE = "open it in any browser; a camera needs https, localhost, or a browser th
     epilog=examples(
         ("The four embedded networks:", "page starry scream wave mosaic -o page.html"),
         ("One of your own:", "page mine.safetensors -o mine.html"),
+        ("Any picture's style:", "page arbitrary -o any.html"),
         ("Again, with one more:", "page mine.safetensors starry -o mine.html --force"),
     ),
 )
@@ -25,7 +26,8 @@ NOTE = "open it in any browser; a camera needs https, localhost, or a browser th
 def page(networks: tuple[str, ...], out: str, force: bool, quiet: bool) -> None:
     """Make a page of HTML in which any browser paints the visitor's own pictures with packed networks NET.
 
-    It is one file, which sends and fetches nothing. NET is a file that train made, or starry, scream, wave or mosaic.
+    It is one file, which sends and fetches nothing. NET is a file that train made, or starry, scream, wave, mosaic or
+    arbitrary; in the style of any picture only arbitrary paints there.
     """
     from vggquant.files.disk import check_output, write_file
     from vggquant.files.sources import resolve
