@@ -290,7 +290,7 @@ def test_names_that_are_html_stay_names(tab: Browser, tmp_path: Path) -> None:
     tab.wait("element('credits').textContent !== ''")
     assert tab.run("document.querySelector('#styles span').textContent") == HOSTILE
     assert tab.run("document.title") == f"Paint in the style of {HOSTILE}"
-    assert tab.run("document.querySelectorAll('img, b').length") == 1  # the example alone
+    assert tab.run("document.querySelectorAll('img, b').length") == 2  # the examples alone
     assert not [event for event in tab.events if event["method"] == "Page.javascriptDialogOpening"]
 
 

@@ -157,7 +157,7 @@ def test_a_code_that_lies_is_refused(tmp_path: Path) -> None:
         page_of([tmp_path / "forged"])
 
 
-@pytest.mark.parametrize(("name", "most"), [("example", 4), ("style", 12)])
+@pytest.mark.parametrize(("name", "most"), [("example", 4), ("style", 20)])
 def test_the_examples_are_drawn_by_the_script(name: str, most: float) -> None:
     """But for the rounding of JPEG and of libraries."""
     made = runpy.run_path(str(ROOT / "examples" / "make_pictures.py"))[f"page_{name}"]()

@@ -9,9 +9,9 @@ const STEERED = [1, 2, 3, 4, 5].flatMap((block) => [`block${block}_1`, `block${b
 // Stages of the predictor: units, the stride of the first of them, how many times as many channels it has within.
 const STAGES = [[1, 1, 1], [2, 2, 6], [3, 2, 6], [4, 2, 6], [3, 1, 6], [3, 2, 6], [1, 1, 6]];
 
-// A network of vggquant/networks/arbitrary.py and vggquant/models/arbitrary.py. Beside what others have, `predictor` has
-// the layers up to the mean from which a style's numbers are computed. The gain and the shift of a steered layer are no
-// tensors of the file: they come of its numbers.
+// A network of vggquant/networks/arbitrary.py and vggquant/models/arbitrary.py. It has in addition `predictor`, the
+// layers up to the mean of which a style's numbers are computed. The gain and the shift of a steered layer are no
+// tensors of the file: they are computed of these numbers.
 function arbitrary(configuration) {
   requireKeys(configuration, ["border", "filters", "predictor", "separable"], "configuration");
   const [border, filters, channels, separable] = ["border", "filters", "predictor", "separable"].map((key) =>
@@ -22,8 +22,9 @@ function arbitrary(configuration) {
   if (border !== "reflect" && border !== "zeros") refuse("reflect or zeros", shown(border), "border");
   if (!areWidths(filters, 3, 1024)) refuse("three filters", "others");
   if (!areWidths(channels, STAGES.length + 2, 2048)) refuse("nine channels", "others", "predictor");
-  const inOrder = STEERED.filter((name) => Array.isArray(separable) && separable.includes(name));
-  if (inOrder.length !== separable?.length || inOrder.some((name, i) => name !== separable[i])) {
+  if (!Array.isArray(separable)) refuse("names of layers", shown(separable), "separable");
+  const inOrder = STEERED.filter((name) => separable.includes(name));
+  if (inOrder.length !== separable.length || inOrder.some((name, i) => name !== separable[i])) {
     refuse("names of layers in their order", "others", "separable");
   }
   const layers = transferLayers(filters, border, separable);

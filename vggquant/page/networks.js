@@ -1,9 +1,9 @@
 // Describes networks that paint, by family: their tensors, and the layers to compute, one after the other.
-// Reading their numbers is left to reader.js, computing to plain.js and webgl.js, and the family that paints in any style
-// to arbitrary.js.
+// Reading their numbers is left to reader.js, computing to plain.js and webgl.js, and a further family to arbitrary.js.
 //
 // A network has `tensors` in the order of the file, what `enters` the first layer and `leaves` the last one (a factor
-// and a summand for colours from 0 to 1), the `smallest` side of a picture, the `most` pixels of one, and `layers`. Of a layer:
+// and a summand for colours from 0 to 1), the `smallest` side of a picture, the `most` pixels that are painted, so that
+// results find room in memory, and `layers`. Of a layer:
 //
 //   kernel, stride, inputs, outputs   as everywhere
 //   depthwise     whether each channel is convolved alone
