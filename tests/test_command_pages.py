@@ -22,7 +22,7 @@ PRINTING = {
     "pack": (SMALL, "OUT"),
     "unpack": (SMALL, "OUT.pth"),
     "info": (SMALL, "--wheel"),
-    "verify": (SMALL, "--against", SMALL),
+    "verify": (SMALL, "--against", SMALL, "--half"),
     "compare": (SMALL, SMALL),
 }
 

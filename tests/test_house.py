@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("arbitrary", "johnson", "vgg"),
         ("adain",),
         ("load", "painters", "onnx_files"),
+        ("half_safe",),
     ),
     "packing": (
         ("budget", "rates", "widths", "inspection", "moments", "rounding", "calibration_pictures"),

@@ -96,7 +96,7 @@ class AdaIN(nn.Module):
             if mask is not None:
                 change = change * adaptive_avg_pool2d(mask, (content.shape[2], content.shape[3]))
             painted = painted + share * change
-        paintings = self.decode(painted)[:, :, : images.shape[2], : images.shape[3]]
+        paintings = self.decode(painted.to(images.dtype))[:, :, : images.shape[2], : images.shape[3]]
         return paintings if self.training else paintings.clamp(0, 1)  # while it learns, every error counts
 
     def statistics(self, styles: Tensor) -> Statistics:

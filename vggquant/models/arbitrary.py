@@ -270,7 +270,9 @@ class _Steered(nn.Module):
 
 def seen(styles: Tensor) -> Tensor:
     """Style pictures (N, 3, H, W) of any size as a predictor looks at them, (N, 3, 256, 256)."""
-    return interpolate(styles, (STYLE_SIDE, STYLE_SIDE), mode="bilinear", antialias=True, align_corners=False)
+    wide = styles.float()  # torch has no antialiasing in half types
+    size = (STYLE_SIDE, STYLE_SIDE)
+    return interpolate(wide, size, mode="bilinear", antialias=True, align_corners=False).to(styles.dtype)
 
 
 def _steering(part: nn.Linear, codes: Tensor, x: Tensor) -> Tensor:

@@ -60,10 +60,7 @@ def paint_in_styles(
     device: str = "cpu",
     force: bool = False,
 ) -> Painted:
-    """Paint a picture in the styles of others, from files to a file.
-
-    The result has the content's size, unless another is asked for, and its transparency and colour profile. If it is a
-    PNG, its text tells what made it.
+    """Paint a picture in the styles of others, from files to a file, with the content's transparency and profile.
 
     Args:
         content: Picture to paint.
@@ -87,13 +84,9 @@ def paint_in_styles(
             large for the memory.
     """
     inputs = Inputs.named(content, styles, masks, None, None, network)
-    check_ending(out)
-    for path in (out,) if save_style is None else (out, save_style):
-        check_output(path, force=force, sources=inputs.sources)
-    inputs.check()
+    _check(inputs, [out] if save_style is None else [out, save_style], force)
     check_any_style(len(styles), strength, style_weights, preserve_color)
-    place = require_device(device)
-    painter = _loaded(inputs.weights, place)
+    painter = _loaded(inputs.weights, place := require_device(device))
     saved = _saved_styles(painter, inputs, preserve_color)
     inputs = replace(inputs, styles=tuple(path for path in styles if not is_style(path)))
     pictures = read_pictures(inputs, Sizes(size, pixels, style_size, style_pixels), most=None)
@@ -102,15 +95,13 @@ def paint_in_styles(
         require_memory(painter, pictures, place)
     task = pictures.task(place, 0, 0)
     if save_style is not None:
-        code = _blended(painter, recoloured(task, preserve_color), saved, style_weights, inputs)
-        write_style(save_style, code, sha256(read_file(inputs.weights)), force=force)
+        blended = _blended(painter, recoloured(task, preserve_color), saved, style_weights, inputs)
+        write_style(save_style, blended, sha256(read_file(inputs.weights)), force=force)
     result = paint_through(painter, task, strength, style_weights, preserve_color, saved).cpu()
     made_with = {"preserve_color": preserve_color, "strength": strength, "style_weights": style_weights}
-    settings = _settings(inputs, pictures, made_with, saved)
-    picture = Picture(result, pictures.content.alpha, pictures.content.icc, json.dumps(settings, sort_keys=True))
-    write_picture(out, picture, force=force)
-    height, width = pictures.content.size
-    return Painted(os.fspath(out), width, height, _notes(inputs, out, pictures))
+    settings = json.dumps(_settings(inputs, pictures, made_with, saved), sort_keys=True)
+    write_picture(out, Picture(result, pictures.content.alpha, pictures.content.icc, settings), force=force)
+    return Painted(os.fspath(out), *reversed(pictures.content.size), _notes(inputs, out, pictures))
 
 
 def begun_by(network: PathLike, pictures: Pictures, options: StyleOptions) -> Pictures:
@@ -167,6 +158,14 @@ def require_memory(painter: AnyStyle, pictures: Pictures, device: torch.device) 
         cure = "choose smaller styles"
     expected = f"a painting in the {available / 1e9:.1f} GB left on {device}"
     raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
+
+
+def _check(inputs: Inputs, outputs: Sequence[PathLike], force: bool) -> None:
+    """Refuse outputs that cannot be written, and inputs that do not go together."""
+    check_ending(outputs[0])
+    for path in outputs:
+        check_output(path, force=force, sources=inputs.sources)
+    inputs.check()
 
 
 def _bytes_needed(painter: AnyStyle, area: int, style_area: int) -> float:
