@@ -146,9 +146,9 @@ def page_example() -> Image.Image:
     return landscape().resize((512, 358), Image.Resampling.LANCZOS)
 
 
-def page_style() -> Image.Image:
+def page_style(swirls: Image.Image) -> Image.Image:
     """The swirls, small enough for the page of `vggquant page`."""
-    return swirl().resize((256, 256), Image.Resampling.LANCZOS)
+    return swirls.resize((256, 256), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
@@ -157,8 +157,9 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here
     page = folder if len(sys.argv) > 1 else here.parent / "vggquant" / "page"
     page_example().save(page / "example.jpg", quality=80, optimize=True)
-    page_style().save(page / "style.jpg", quality=60, optimize=True)
-    for name, picture in (("landscape", landscape()), ("swirl", swirl())):
+    swirls = swirl()
+    page_style(swirls).save(page / "style.jpg", quality=60, optimize=True)
+    for name, picture in (("landscape", landscape()), ("swirl", swirls)):
         picture.save(folder / f"{name}.jpg", quality=90)
         print(f"{folder / name}.jpg: {picture.width} × {picture.height}")
 

@@ -11,9 +11,9 @@ from vggquant.page.page import page_of
 
 def test_page_is_written_and_reported(tmp_path: Path) -> None:
     out = tmp_path / "page.html"
-    result = run("page", "starry", "wave", "-o", out)
+    result = run("page", "starry", "arbitrary", "-o", out)
     assert result.exit_code == 0
-    assert out.read_bytes() == page_of(["starry", "wave"])
+    assert out.read_bytes() == page_of(["starry", "arbitrary"])
     assert result.stdout == f"{out}: 2 networks, {out.stat().st_size:,} bytes\n"
     assert "camera" in result.stderr
     assert run("page", "starry", "-o", out).exit_code == 1
@@ -26,6 +26,7 @@ def test_page_is_written_and_reported(tmp_path: Path) -> None:
     [
         (["vgg19"], "vgg19: expected a network that paints, got a network of the family vgg; name one that"),
         ([GOLDEN / "planes-4.safetensors"], "expected a network that paints, got a network of the family vgg"),
+        (["starry", "adain"], "adain: expected a network small and quick enough for a page, got one of"),
         (["nothing"], "nothing: expected a readable file, got No such file"),
         ([GOLDEN / "golden.json"], "expected a safetensors file, got"),
         (["b&amp;.safetensors"], "Error: b&amp;.safetensors: expected a safetensors file, got 3 bytes"),

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.browser import CHROMIUM, SOFTWARE_GRAPHICS, Browser, browser
 from tests.page.javascript import NEEDS_NODE, run_node
-from tests.page.test_browser import DONE, Pixels, is_error, made, saved, shown, words
+from tests.page.test_browser import CAMERA, DONE, Pixels, is_error, made, saved, shown, words
 from vggquant.files.container import write
 from vggquant.files.sources import embedded_path
 from vggquant.files.weights import Provenance, Weights
@@ -108,7 +108,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("profile"), *SOFTWARE_GRAPHICS) as found:
+    with browser(tmp_path_factory.mktemp("profile"), *SOFTWARE_GRAPHICS, *CAMERA) as found:
         yield found
 
 
@@ -283,4 +283,17 @@ def test_it_fits_a_phone(opened: Browser, dark: bool, tmp_path: Path) -> None:
     nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
     roles = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]}
     assert {("button", "Choose a style picture"), ("button", "Remove it"), ("group", "Style pictures")} <= roles
-    assert {name.split()[0] for role, name in roles if role == "slider"} == {"Strength", "Blend"}
+    assert {name for role, name in roles if role == "slider"} == {"Strength", "Blend"}
+
+
+@NEEDS_CHROMIUM
+def test_the_camera_is_painted_in_any_style(opened: Browser) -> None:
+    opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
+    opened.run(COUNTED)
+    put(opened, "strength", 50)
+    opened.run("element('camera').click()")
+    opened.wait("asked.length > 2")
+    assert opened.run("asked.slice(0, 3)") == ["style", "style", "painting"]
+    opened.run("element('take').click()")
+    opened.wait(DONE)
+    assert opened.run("canvases.painting.getAttribute('aria-label')") == "The painting, in the style swirl"
