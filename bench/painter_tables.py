@@ -32,6 +32,17 @@ def one_pass() -> str:
     )
 
 
+def in_a_browser() -> str:
+    """How long the page paints, for docs/commands/page.md."""
+    result = load("page")
+    roads = {"plain": "plain JavaScript, one core", "webgl": "WebGL"}
+    rows = [(roads[row["road"]], row["browser"].replace("/", " "), f"{row['seconds']:.2f} s") for row in result["rows"]]
+    size = f"{result['width']} × {result['height']}"
+    return table(f"| | browser | `{result['network']}`, {size} pixels |", rows) + prose(
+        f"Measured by `python -m bench.page` on {when(result)} ([results](../../bench/results/page.json))."
+    )
+
+
 def continuum() -> str:
     """Width and depth, for docs/one-pass.md."""
     result = load("continuum")

@@ -1,8 +1,8 @@
-"""Draw the example pictures, `landscape.jpg` and `swirl.jpg`, which are the same on every run.
+"""Draw the example pictures, `landscape.jpg`, `swirl.jpg` and the page's own, which are the same on every run.
 
     python examples/make_pictures.py [FOLDER]
 
-NumPy computes and Pillow draws. Both pictures belong to this repository and are under its licence, MIT.
+NumPy computes and Pillow draws. The pictures belong to this repository and are under its licence, MIT.
 """
 
 from __future__ import annotations
@@ -141,10 +141,25 @@ def swirl(width: int = 512, height: int = 512) -> Image.Image:
     return canvas.filter(ImageFilter.GaussianBlur(0.8)).resize((width, height), Image.Resampling.LANCZOS)
 
 
+def page_example() -> Image.Image:
+    """The landscape, small enough for the page of `vggquant page`."""
+    return landscape().resize((512, 358), Image.Resampling.LANCZOS)
+
+
+def page_style(swirls: Image.Image) -> Image.Image:
+    """The swirls, small enough for the page of `vggquant page`."""
+    return swirls.resize((256, 256), Image.Resampling.LANCZOS)
+
+
 def main() -> None:
-    """Write both pictures."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
-    for name, picture in (("landscape", landscape()), ("swirl", swirl())):
+    """Write the pictures."""
+    here = Path(__file__).parent
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here
+    page = folder if len(sys.argv) > 1 else here.parent / "vggquant" / "page"
+    page_example().save(page / "example.jpg", quality=80, optimize=True)
+    swirls = swirl()
+    page_style(swirls).save(page / "style.jpg", quality=60, optimize=True)
+    for name, picture in (("landscape", landscape()), ("swirl", swirls)):
         picture.save(folder / f"{name}.jpg", quality=90)
         print(f"{folder / name}.jpg: {picture.width} × {picture.height}")
 

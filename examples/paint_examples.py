@@ -9,7 +9,7 @@ from pathlib import Path
 import skimage.data
 from PIL import Image
 
-from vggquant.files.sources import PAINTERS
+from vggquant.files.sources import ONE_STYLE
 from vggquant.style.feedforward import paint_in_one_pass
 from vggquant.style.options import StyleOptions
 from vggquant.style.painting import paint
@@ -35,8 +35,8 @@ def in_one_pass() -> list[Image.Image]:
         for name in ("chelsea", "coffee", "rocket"):
             photograph = Path(folder) / f"{name}.png"
             Image.fromarray(getattr(skimage.data, name)()).resize((640, 426)).save(photograph)
-            painted = [Path(folder) / f"{name}-{painter}.png" for painter in PAINTERS]
-            for painter, out in zip(PAINTERS, painted, strict=True):
+            painted = [Path(folder) / f"{name}-{painter}.png" for painter in ONE_STYLE]
+            for painter, out in zip(ONE_STYLE, painted, strict=True):
                 paint_in_one_pass([photograph], out, painter)
             rows.append(strip((Image.open(path).convert("RGB") for path in (photograph, *painted)), 160))
     return rows

@@ -79,6 +79,7 @@ OUT = {
     "unpack": "OUT.pth",
     "stylize": "OUT.png",
     "train": "OUT.safetensors",
+    "page": "OUT.html",
 }  # which says by its ending what it is
 
 PICTURES = (

@@ -75,10 +75,11 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("drawing",),
         ("report",),
     ),
+    "page": (("page",),),
     "cli": (
         ("output", "options"),
         ("progress", "failures"),
-        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "prune"),
+        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "prune", "page"),
         ("app",),
     ),
 }
@@ -182,6 +183,7 @@ COMMAND = (
         "import vggquant; vggquant.pack, vggquant.VggQuantError",
         COMMAND.format(arguments=["info", "vgg19"]),
         COMMAND.format(arguments=["verify", "vgg19"]),
+        "from vggquant.page.page import page_of; page_of(['starry'])",
         COMMAND.format(arguments=["--help"]),
     ],
 )

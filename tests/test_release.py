@@ -63,6 +63,8 @@ def test_a_release_comes_out_the_same_twice(tmp_path: Path) -> None:
     name = f"vggquant-{vggquant.__version__}"
     with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl") as wheel:
         assert "vggquant/py.typed" in wheel.namelist()
+        page = {f"vggquant/page/{path.name}" for path in (ROOT / "vggquant" / "page").glob("*.*")}
+        assert page <= set(wheel.namelist())
         assert f"{name}.dist-info/licenses/LICENSE-WEIGHTS" in wheel.namelist()
     with tarfile.open(tmp_path / f"{name}.tar.gz") as sdist:
         assert {f"{name}/LICENSE-WEIGHTS", f"{name}/vggquant/py.typed", f"{name}/CITATION.cff"} <= set(sdist.getnames())

@@ -49,3 +49,12 @@ def test_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = torch.autograd.grad(painter(images).square().sum(), [*painter.parameters()])
     for one, other in zip(found, expected, strict=True):
         assert torch.allclose(one, other, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 5, 7, 9), (1, 32, 16, 20)])
+def test_moments_are_means_and_variances(shape: tuple[int, ...]) -> None:
+    x = (3 + torch.randn(shape)).contiguous(memory_format=torch.channels_last)
+    mean, variance = phases.moments(x)
+    expected, expected_mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    torch.testing.assert_close(mean, expected_mean)
+    torch.testing.assert_close(variance, expected)

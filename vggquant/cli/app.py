@@ -22,6 +22,7 @@ COMMANDS = (
     "compare",
     "info",
     "pack",
+    "page",
     "prune",
     "stylize",
     "train",

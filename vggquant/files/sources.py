@@ -44,7 +44,8 @@ from vggquant.networks.vgg import (
 EMBEDDED = "vgg19"  # the word for the embedded weights; a file of that name is ./vgg19
 SMALL = "vgg19-small"  # and for the small file of them
 ANY_STYLE = "adain"  # the word for the embedded network that paints in any style
-PAINTERS = ("starry", "scream", "wave", "mosaic", ANY_STYLE, "arbitrary")  # the words for all that paint
+ONE_STYLE = ("starry", "scream", "wave", "mosaic")  # the words for those that paint in one style of their own
+PAINTERS = (*ONE_STYLE, ANY_STYLE, "arbitrary")  # the words for all that paint
 WORDS = (EMBEDDED, SMALL, *PAINTERS)  # all that stand for an embedded file
 
 SourceLike = Readable | StateDict

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, pad, relu, relu6
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, pad, relu6, relu_
 
 from vggquant.errors import PictureError
+from vggquant.models import phases
 from vggquant.models.mixing import shares_of
 from vggquant.networks.arbitrary import CODE, ArbitraryNetwork, Border, PredictorLayer, TransferLayer
 
@@ -201,12 +202,12 @@ class Transfer(nn.Module):
         _require_codes(codes, len(contents))
         x = contents
         for name in ("down1", "down2", "down3"):
-            x = relu(self.get_submodule(name)(x))
+            x = relu_(self.get_submodule(name)(x))
         for block in self._blocks:
-            within = relu(self._steered(f"{block}_1", x, codes))
+            within = relu_(self._steered(f"{block}_1", x, codes))
             x = x + self._steered(f"{block}_2", within, codes)
         for name in ("up1", "up2"):
-            x = relu(self._steered(name, interpolate(x, scale_factor=2, mode="nearest"), codes))
+            x = relu_(self._steered(name, interpolate(x, scale_factor=2, mode="nearest"), codes))
         x = x[:, :, : contents.shape[2], : contents.shape[3]]  # halved and doubled, a side may have grown
         return torch.sigmoid(self._steered("out", x, codes))
 
@@ -263,7 +264,10 @@ class _Steered(nn.Module):
         x = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
         gain, shift = (_steering(part, codes, x) for part in (self.gain, self.shift))
         wide = x.float()  # in a half type too much of small deviations would be lost
-        variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
+        if wide.is_contiguous(memory_format=torch.channels_last):
+            mean, variance = phases.moments(wide)
+        else:
+            variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
         scale = gain * (variance + EPSILON).rsqrt()
         return torch.addcmul(shift - mean * scale, wide, scale).to(gain.dtype)
 

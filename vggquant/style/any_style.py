@@ -38,7 +38,7 @@ AnyStyle = AdaIN | Arbitrary
 OVERHEAD = 120e6  # bytes that painting needs whatever the sizes of the pictures
 PIXEL_BYTES = 120  # for each pixel of the largest picture, beside what the network needs
 _COPIES, _FEATURE_COPIES = 3, 4  # of AdaIN: tensors of a tile's first layers, and of features, that are alive at once
-_WIDE_COPIES = 3  # of `arbitrary`: tensors of its last but one layer, as large as the picture, that are alive at once
+_WIDE_COPIES = 4  # of `arbitrary`: tensors of its last but one layer, as large as the picture, that are alive at once
 _ALIKE = 0.1  # how far the area of styles that were given the content's may differ from it
 
 
