@@ -101,7 +101,7 @@ def paint_in_styles(
     made_with = {"preserve_color": preserve_color, "strength": strength, "style_weights": style_weights}
     settings = json.dumps(_settings(inputs, pictures, made_with, saved), sort_keys=True)
     write_picture(out, Picture(result, pictures.content.alpha, pictures.content.icc, settings), force=force)
-    return Painted(os.fspath(out), *reversed(pictures.content.size), _notes(inputs, out, pictures))
+    return _report(inputs, out, pictures)
 
 
 def begun_by(network: PathLike, pictures: Pictures, options: StyleOptions) -> Pictures:
@@ -257,8 +257,9 @@ def _loaded(network: PathLike, device: torch.device) -> AnyStyle:
     return painter
 
 
-def _notes(inputs: Inputs, out: PathLike, pictures: Pictures) -> tuple[str, ...]:
+def _report(inputs: Inputs, out: PathLike, pictures: Pictures) -> Painted:
     notes = pictures.notes(inputs)
     if pictures.content.alpha is not None and WRITABLE[Path(out).suffix.lower()] == "JPEG":
         notes.append(f"{os.fspath(out)}: JPEG keeps no transparency; it is painted over white")
-    return tuple(notes)
+    height, width = pictures.content.size
+    return Painted(os.fspath(out), width, height, tuple(notes))
