@@ -58,7 +58,8 @@ def strengths(painter: Arbitrary, contents: dict[str, Tensor], styles: dict[str,
     for strength in STRENGTHS:
 
         def paint(content: Tensor, given: list[Tensor], strength: float = strength) -> Tensor:
-            return painter(content, given, strength=strength)
+            painted: Tensor = painter(content, given, strength=strength)
+            return painted
 
         found = quality(paint, contents, styles)
         rows.append({"strength": strength, "content": found["content"], "style": found["style"]})
@@ -119,7 +120,7 @@ def main() -> None:
         result["picture_milliseconds"] = milliseconds(whole, first)
         predictors: dict[str, Paint] = {"predictor": embedded.predictor}
         if asked.inception:
-            predictors["inception_v3"] = torch.jit.load(asked.inception)
+            predictors["inception_v3"] = torch.jit.load(asked.inception)  # type: ignore[no-untyped-call]
         result["predictor_milliseconds"] = milliseconds(predictors, seen(style))
     result["transfer_bytes"] = sizes(trained)
     result["bytes"] = {"arbitrary": embedded_path("arbitrary").stat().st_size}

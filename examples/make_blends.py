@@ -25,6 +25,7 @@ OUT = HERE.parent / "docs" / "blends.jpg"
 SIZE = (256, 384)  # at which pictures are painted
 SHOWN = (160, 107)  # width and height of each in the figure
 STEPS = 5
+PHOTOGRAPH = "chelsea"
 GENERATED = (1, 3, 4)  # of the pictures of a seed, those that differ most
 
 
@@ -32,7 +33,9 @@ def main() -> None:
     """Paint the figure."""
     painter = load_stylizer("arbitrary")
     assert isinstance(painter, Arbitrary)
-    photograph = Image.fromarray(skimage.data.chelsea()).resize((SIZE[1], SIZE[0]), Image.Resampling.LANCZOS)
+    photograph = Image.fromarray(getattr(skimage.data, PHOTOGRAPH)()).resize(
+        (SIZE[1], SIZE[0]), Image.Resampling.LANCZOS
+    )
     content = _tensor(np.asarray(photograph))
     arrays = generated_pictures(6, 256, 256, 3)
     styles = [read_picture(HERE / "swirl.jpg", longest=256).pixels, *(_tensor(arrays[index]) for index in GENERATED)]
@@ -46,10 +49,11 @@ def main() -> None:
                 for across in shares
             ]
             rows.append([painter(content, painter.blend(codes, weight)) for weight in weights])
-    ends = [[styles[0], styles[1]], *[[None, None]] * (STEPS - 2), [styles[2], styles[3]]]
+    between: list[list[Tensor | None]] = [[None, None] for _ in range(STEPS - 2)]
+    ends: list[list[Tensor | None]] = [[content, styles[0]], [styles[0], styles[1]], *between, [styles[2], styles[3]]]
     grid = Image.new("RGB", (SHOWN[0] * (STEPS + 2), SHOWN[1] * (STEPS + 1) + 8), "white")
     for row, (paintings, y) in enumerate(zip(rows, _places(), strict=True)):
-        left, right = ([content, styles[0]], *ends)[row]
+        left, right = ends[row]
         for column, picture in enumerate((left, *paintings, right)):
             if picture is not None:
                 grid.paste(_image(picture), (column * SHOWN[0], y))
