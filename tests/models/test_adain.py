@@ -210,6 +210,26 @@ def test_arguments_without_a_meaning_are_refused(painter: AdaIN, given: dict[str
         painter(pictures(16, 16), **whole)
 
 
+def test_huge_weights_are_weights(painter: AdaIN) -> None:
+    content, styles = pictures(16, 16), [pictures(8, 8), pictures(8, 9)]
+    usual = painter(content, styles, weights=[1, 1])
+    assert torch.allclose(painter(content, styles, weights=[1e308, 1e308]), usual)
+
+
+def test_tensors_that_do_not_go_together_are_refused(painter: AdaIN) -> None:
+    content = pictures(16, 16)
+    other = Statistics(torch.zeros(1, 7, 1, 1), torch.ones(1, 7, 1, 1))
+    for wrong in (torch.rand(3, 3, 8, 8, dtype=torch.float64), other):
+        with pytest.raises(PictureError, match=r"styles: expected shape \(N, \d+, H, W\) with N of 1 or 1"):
+            painter(content, [wrong])
+    with pytest.raises(PictureError, match=r"masks: expected shape \(1, 1, H, W\), got \(16, 16\)"):
+        painter(content, [content], masks=[torch.ones(16, 16)])
+    with pytest.raises(PictureError, match="images: expected floating point in"):
+        painter(content.byte(), [content])
+    with pytest.raises(OptionError, match="styles: expected a list of styles, one or more, got one style"):
+        painter(content, painter.statistics(content))
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 1, 32, 32), (1, 3, 0, 8)])
 def test_other_tensors_are_refused(painter: AdaIN, shape: tuple[int, ...]) -> None:
     wrong, right = torch.rand(shape, dtype=torch.float64), pictures(8, 8)

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.conftest import run
 from tests.sealing import reseal, unseal
 from vggquant import load_stylizer
-from vggquant.errors import OptionError, PictureError, StorageError
+from vggquant.errors import NetworkError, OptionError, PictureError, StorageError
 from vggquant.files.container import write
 from vggquant.files.disk import sha256
 from vggquant.files.sources import embedded_path
@@ -24,6 +24,7 @@ from vggquant.pictures.files import read_picture
 from vggquant.pictures.generated import generated_pictures
 from vggquant.style import StyleOptions, any_style, paint
 from vggquant.style.any_style import paint_in_styles
+from vggquant.style.feedforward import paint_in_one_pass
 from vggquant.training.packing import palettized, unquantized
 
 
@@ -170,6 +171,10 @@ def test_what_does_not_go_together_is_refused_in_one_line(folder: Path, given: t
 def test_files_mixed_up_are_refused(folder: Path, network: Path) -> None:
     with pytest.raises(OptionError, match="expected a network that takes any style, got one of the family johnson"):
         painted(folder, "starry", "a.png")
+    with pytest.raises(OptionError, match="expected a network that knows its style, got one of the family adain"):
+        paint_in_one_pass([folder / "content.png"], folder / "out.png", network)
+    with pytest.raises(NetworkError, match="vgg19: expected a network that paints"):
+        painted(folder, "vgg19", "a.png")
     with pytest.raises(StorageError, match="expected an output other than the source"):
         paint_in_styles(folder / "content.png", [folder / "a.png"], folder / "a.png", network, force=True)
 

@@ -110,5 +110,5 @@ def test_pictures_too_large_for_the_memory_are_refused(
     network: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(any_style, "available_memory", lambda device: 120.2e6)
-    with pytest.raises(PictureError, match=r"content.png: expected a painting in the 0.1 GB .*; choose \d+ × \d+ pix"):
+    with pytest.raises(PictureError, match=r"content.png: expected a painting in the 0.12 GB .*; choose \d+ × \d+ pix"):
         paint_in_styles("content.png", ["first.png"], "any.png", network)

@@ -39,7 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index, picture in enumerate(pictures):
             Image.fromarray(picture).save(folder / name / f"{index}.png")
     torch.manual_seed(0)
-    write(folder / "narrow", palettized(unquantized(AdaIN(AdaINNetwork((8,) * 9)), "for a test"), 8, None))
+    narrow = unquantized(AdaIN(AdaINNetwork((8,) * 9)), "for a test", "whose it is")
+    write(folder / "narrow", palettized(narrow, 8, None))
     return folder
 
 
@@ -62,8 +63,10 @@ def test_a_network_learns_and_is_packed(folder: Path, tmp_path: Path) -> None:
     assert report.parameters == AdaINNetwork((8,) * 9).parameters
     assert {tensor.codes.bits for tensor in read(out).palettized.values()} == {6}
     assert verify(out).layers
+    assert info(out).attribution == "whose it is"
     changes = str(info(out).changes)
-    assert changes.startswith("trained by vggquant")
+    assert changes.startswith("for a test; ")  # what was done before
+    assert "; encoder and decoder trained by vggquant" in changes or "; its decoder trained by vggquant" in changes
     assert "paintings, 2 pictures" in changes
     assert f"beginning with the network of SHA-256 {sha256(read_file(folder / 'narrow'))}" in changes
     with Image.open(tmp_path / "preview.png") as preview:
@@ -90,7 +93,7 @@ def test_the_same_training_gives_the_same_file_and_going_on_is_exact(
 ) -> None:
     """With a preview or without; rounded weights have codebooks that move on the way."""
     monkeypatch.setattr("vggquant.training.rounded.EVERY", 2)
-    options = replace(SMALL, bits=bits)
+    options = replace(SMALL, rounded=bits)
     whole, again, halves = (tmp_path / name for name in ("whole", "again", "halves"))
     trained(folder, whole, options)
     trained(folder, again, options, preview=tmp_path / "preview.png", every=1)
@@ -185,8 +188,8 @@ def test_photographs_lie_on_the_device_that_is_asked_for(folder: Path, monkeypat
     ("changed", "said"),
     [
         ({"part": "encoder"}, "part: expected one of decoder, both, got encoder"),
-        ({"bits": 9}, "bits: expected a whole number from 1 to 8"),
-        ({"bits": True}, "bits: expected a whole number from 1 to 8"),
+        ({"rounded": 9}, "rounded: expected a whole number from 1 to 8"),
+        ({"rounded": True}, "rounded: expected a whole number from 1 to 8"),
         ({"size": 7}, "size: expected a whole number from 8"),
         ({"gram_weight": -1.0}, "gram_weight: expected a finite number from 0 up"),
         ({"content_weight": 0, "style_weight": 0, "gram_weight": 0}, "style_weight: expected a weight above 0"),
@@ -234,14 +237,20 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--network", "adain"), "--styles: expected a folder of --styles, and no STYLE, for adain, got none"),
-        (("STYLE", "--network", "adain", "--styles", "x"), "expected a folder of --styles, and no STYLE, for adain"),
+        (("--network", "adain"), "--styles: expected a folder of paintings, got none; name it"),
+        (("STYLE", "--network", "adain", "--styles", "x"), "expected a folder of paintings, got the picture "),
         (("--styles", "x"), "expected a STYLE picture, got x; name one"),
         (("--network", "adain", "--styles", "x", "--alpha", "1"), "--alpha: expected an option of adain, got this"),
         (("STYLE", "--part", "both"), "--part: expected an option of a network of one style, got this one"),
         (("STYLE", "--rounded"), "--rounded: expected an option of a network of one style, got this one"),
-        (("--network", "adain", "--styles", "x", "--rounded"), "--rounded: expected one number of --bits for all"),
-        (("--network", "adain", "--styles", "x", "--rounded", "--bits", "4,conv1_1=8"), "expected one number of"),
+        (
+            ("--network", "adain", "--styles", "x", "--rounded"),
+            "--rounded: expected a width for all weights, --bits N, got none",
+        ),
+        (
+            ("--network", "adain", "--styles", "x", "--rounded", "--bits", "4,conv1_1=8"),
+            "expected a width for all weights",
+        ),
         (("--network", "adain", "--styles", "x", "--part", "all"), "--part"),
     ],
 )

@@ -30,6 +30,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "wide"
 
 
+def test_what_is_made_from_the_embedded_network_says_whose_it_is(tmp_path: Path) -> None:
+    prune("adain", tmp_path / "x", 0.05)
+    found = info(tmp_path / "x")
+    assert found.attribution == info("vgg19").attribution
+    assert str(found.changes).startswith(str(info("adain").changes))
+
+
 def test_dead_channels_are_not_missed() -> None:
     torch.manual_seed(0)
     painter = AdaIN(WIDE).double().eval().requires_grad_(False)

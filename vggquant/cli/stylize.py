@@ -299,7 +299,8 @@ def _require_served(serving: set[str], by: str) -> None:
     for name in ctx.params:
         typed = ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
         if typed and name not in serving:
-            raise OptionError(f"an option that serves {by}", "this one", "leave it out", tensor=name)
+            cure = "leave it out" + (", or name a `network` that takes any style, such as adain" if name in ANY else "")
+            raise OptionError(f"an option that serves {by}", "this one", cure, tensor=name)
 
 
 def _paint_in_styles(content: str, styles: tuple[str, ...], out: str, network: str, given: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from vggquant.style.options import PRECISIONS
 from vggquant.training.options import EVERY, PARTS, AdaINOptions, TrainingOptions
 
 DEFAULTS, ADAIN = TrainingOptions(), AdaINOptions()
-ADAIN_OPTIONS = {field.name for field in dataclasses.fields(AdaINOptions)} - {"bits"}
+ADAIN_OPTIONS = {field.name for field in dataclasses.fields(AdaINOptions)} - {"rounded"}
 PAINTER_OPTIONS = {field.name for field in dataclasses.fields(TrainingOptions)}
 
 
@@ -96,7 +96,7 @@ def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
 )
 @click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules as for pack.  [default: 8]")
 @click.option("--max-size", metavar="SIZE", help="Instead, the largest size of the file, such as 17KB.")
-@click.option("--rounded", is_flag=True, help="Train adain with its weights rounded to codebooks of --bits.")
+@click.option("--rounded", is_flag=True, help="Train adain with its weights rounded to the width of --bits.")
 @click.option("--start", type=PAINTER, help="A network of the same shape to begin with, such as starry.")
 @click.option("--checkpoint", type=FILE, help="What training goes on from later, kept.  [default: OUT.checkpoint]")
 @click.option("--resume", type=FILE, help="Go on from a checkpoint, exactly; with the same options.")
@@ -123,9 +123,9 @@ def train(
             from vggquant.training.adain import train_adain
 
             if style is not None or styles is None:
-                expected = "a folder of `styles`, and no STYLE, for adain"
-                raise OptionError(expected, style or "none", "name the folder", tensor="styles")
-            options = AdaINOptions(**chosen, bits=_rounded_bits(given["bits"]) if rounded else None)
+                expected, cure = "a folder of paintings", "name it, and leave STYLE out"
+                raise OptionError(expected, f"the picture {style}" if style else "none", cure, tensor="styles")
+            options = AdaINOptions(**chosen, rounded=_width(given["bits"]) if rounded else None)
             report = train_adain(styles, out, options, progress=progress, **given)
         else:
             from vggquant.training.training import train as run
@@ -150,9 +150,8 @@ def _require_served(names: set[str], any_style: bool) -> None:
             raise OptionError(f"an option of {kind}", "this one", "leave it out", tensor=name)
 
 
-def _rounded_bits(bits: str | None) -> int:
+def _width(bits: str | None) -> int:
     """The one width that weights are rounded to while they are trained."""
     if bits is None or not bits.isdecimal():
-        expected = "one number of `bits` for all weights, to round them to"
-        raise OptionError(expected, bits or "none", "pass one, such as 5", tensor="rounded")
+        raise OptionError("a width for all weights, `bits` N", bits or "none", "pass one, such as 5", tensor="rounded")
     return int(bits)

@@ -83,9 +83,15 @@ class AdaIN(nn.Module):
             PictureError: Images or styles are of another shape.
         """
         _require_images("images", images)
-        if isinstance(styles, Tensor):
-            raise OptionError("a list of styles, one or more", "one picture", "pass [style]", tensor="styles")
+        if isinstance(styles, Tensor | Statistics):
+            raise OptionError("a list of styles, one or more", "one style", "pass [style]", tensor="styles")
         shares = shares_of(len(styles), strength, weights, masks)
+        for style in styles:
+            self._require_style(style, len(images))
+        for mask in masks or ():
+            if mask is not None and (mask.ndim != 4 or mask.shape[:2] != (1, 1)):
+                got = tuple(mask.shape)
+                raise PictureError("shape (1, 1, H, W)", got, "reorder it, or keep one channel", tensor="masks")
         content = self.encode(images)
         own = statistics_of(content)
         normal = (content - own.mean) / own.deviation
@@ -107,6 +113,15 @@ class AdaIN(nn.Module):
         """
         _require_images("styles", styles)
         return statistics_of(self.encode(styles))
+
+    def _require_style(self, style: Tensor | Statistics, count: int) -> None:
+        """Refuse a style that cannot be taken by so many images."""
+        shape = style.mean.shape if isinstance(style, Statistics) else style.shape
+        channels = self.network.channels[-1] if isinstance(style, Statistics) else 3
+        if len(shape) != 4 or shape[1] != channels or shape[0] not in (1, count):
+            expected = f"shape (N, {channels}, H, W) with N of 1 or {count}"
+            cure = "pass a picture, or statistics that this network gave"
+            raise PictureError(expected, tuple(shape), cure, tensor="styles")
 
     def encode(self, images: Tensor) -> Tensor:
         """Features of pictures, with an eighth of their sides, rounded up."""
@@ -220,6 +235,8 @@ class _Layers(nn.Module):
 
 
 def _require_images(name: str, images: Tensor) -> None:
+    if not images.is_floating_point():
+        raise PictureError("floating point in [0, 1]", images.dtype, "convert and divide them by 255", tensor=name)
     if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         got = tuple(images.shape)
         raise PictureError("shape (N, 3, H, W)", got, "reorder the images, or convert them to RGB", tensor=name)

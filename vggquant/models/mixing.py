@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def shares_of(
     Raises:
         OptionError: An option has no meaning, or there are no styles.
     """
-    if not 0 <= strength <= 1:
+    if not isinstance(strength, Real) or not 0 <= strength <= 1:
         raise OptionError("a number from 0 to 1", strength, "choose one of these", tensor="strength")
     if not count:
         raise OptionError("a list of styles, one or more", "none", "pass [style]", tensor="styles")
@@ -32,7 +33,8 @@ def shares_of(
             expected = f"one for each style, {count}"
             raise OptionError(expected, len(values), "give each style one, or none of them", tensor=name)
     counts = [1.0] * count if weights is None else list(weights)
-    if not all(0 <= counted < float("inf") for counted in counts) or not sum(counts):
+    if not all(0 <= counted < float("inf") for counted in counts) or not any(counts):
         expected = "finite numbers from 0 up, of which one is above 0"
         raise OptionError(expected, counts, "choose others", tensor="weights")
+    counts = [counted / max(counts) for counted in counts]  # whose sum is finite
     return [strength * counted / sum(counts) for counted in counts]

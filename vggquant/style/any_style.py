@@ -29,6 +29,7 @@ from vggquant.style.checks import check_any_style
 from vggquant.style.feedforward import Painted
 from vggquant.style.inputs import Inputs, Pictures, Sizes, read_pictures
 from vggquant.style.options import STRENGTH, PreserveColor, StyleOptions
+from vggquant.style.scales import size_of
 from vggquant.style.style_files import is_style, read_style, write_style
 from vggquant.style.task import Task
 from vggquant.style.transfer import recoloured, shown
@@ -86,7 +87,7 @@ def paint_in_styles(
     inputs = Inputs.named(content, styles, masks, None, None, network)
     _check(inputs, [out] if save_style is None else [out, save_style], force)
     check_any_style(len(styles), strength, style_weights, preserve_color)
-    painter = _loaded(inputs.weights, place := require_device(device))
+    painter = _loaded(network, place := require_device(device))
     saved = _saved_styles(painter, inputs, preserve_color)
     inputs = replace(inputs, styles=tuple(path for path in styles if not is_style(path)))
     pictures = _read(inputs, Sizes(size, pixels, style_size, style_pixels), out, painter)
@@ -106,17 +107,20 @@ def _read(inputs: Inputs, sizes: Sizes, out: PathLike, painter: AnyStyle) -> Pic
     pictures = read_pictures(inputs, sizes, most=None)
     check_ending(out, max(pictures.content.size))
     with located(inputs.content):
-        require_memory(painter, pictures, next(painter.parameters()).device)
+        require_memory(painter, pictures.content.size, [style.size for style in pictures.styles])
     return pictures
 
 
-def begun_by(network: PathLike, pictures: Pictures, options: StyleOptions) -> Pictures:
-    """Pictures to paint by optimisation, beginning with what a network paints of them."""
-    painter = _loaded(network, torch.device("cpu"))
-    require_memory(painter, pictures, torch.device("cpu"))
-    task = pictures.task(torch.device("cpu"), 0, 0)
+def begun_by(network: PathLike, task: Task, options: StyleOptions) -> Task:
+    """A task of the optimisation that begins with what a network paints of it, on the same device.
+
+    Raises:
+        PictureError: The network cannot paint pictures as large as these.
+    """
+    painter = _loaded(network, task.content.device)
+    require_memory(painter, task.size, [size_of(style) for style in task.styles])
     painted = paint_through(painter, task, STRENGTH, options.style_weights, options.preserve_color)
-    return replace(pictures, begun=Picture(painted, sha256=sha256(read_file(network))))
+    return replace(task, start=painted.clone())
 
 
 def paint_through(
@@ -145,15 +149,21 @@ def paint_through(
         return shown(painted, task.content if preserve_color == "luminance" else None).clamp(0, 1)
 
 
-def require_memory(painter: AnyStyle, pictures: Pictures, device: torch.device) -> None:
-    """Refuse pictures that would not fit into the memory of a device.
+def require_memory(painter: AnyStyle, size: tuple[int, int], styles: Sequence[tuple[int, int]]) -> None:
+    """Refuse pictures that would not fit into the memory of a network's device.
+
+    Args:
+        painter: The network.
+        size: Height and width of the content.
+        styles: Those of the styles.
 
     Raises:
-        PictureError: They would not; the error names a size that would.
+        PictureError: They would not fit; the error names a size that would.
     """
+    device = next(painter.parameters()).device
     available = available_memory(device)
-    height, width = pictures.content.size
-    area, style_area = height * width, max((math.prod(style.size) for style in pictures.styles), default=0)
+    (height, width), style_area = size, max(map(math.prod, styles), default=0)
+    area = height * width
     needed = _memory(painter, area, style_area)
     if available is None or needed <= available:
         return
@@ -165,8 +175,8 @@ def require_memory(painter: AnyStyle, pictures: Pictures, device: torch.device) 
         cure = f"choose {math.floor(width * share)} × {math.floor(height * share)} pixels or less"
     else:
         cure = "choose smaller styles" if apart and style_area > area else "make more memory free"
-    expected = f"a painting in the {available / 1e9:.1f} GB left on {device}"
-    raise PictureError(expected, f"one of about {needed / 1e9:.1f} GB at {width} × {height}", cure)
+    expected = f"a painting in the {available / 1e9:.2f} GB left on {device}"
+    raise PictureError(expected, f"one of about {needed / 1e9:.2f} GB at {width} × {height}", cure)
 
 
 def _check(inputs: Inputs, outputs: Sequence[PathLike], force: bool) -> None:
@@ -244,7 +254,7 @@ def _loaded(network: PathLike, device: torch.device) -> AnyStyle:
     painter = load_stylizer(network, device=device)
     if not isinstance(painter, AdaIN | Arbitrary):
         with located(network):
-            cure = "leave the styles out"
+            cure = "name adain or arbitrary"
             raise OptionError("a network that takes any style", f"one of the family {painter.network.family}", cure)
     return painter
 

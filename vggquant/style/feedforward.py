@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vggquant.errors import OptionError, PictureError, VggQuantError
+from vggquant.errors import OptionError, PictureError, VggQuantError, located
 from vggquant.files.disk import PathLike, check_output, make_folder, read_file, sha256
 from vggquant.files.sources import resolve
-from vggquant.models.johnson import SMALLEST
+from vggquant.models.johnson import SMALLEST, Johnson
 from vggquant.models.painters import load_stylizer
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, read_picture, write_picture
 from vggquant.progress import Progress, ProgressCallback
@@ -79,7 +79,7 @@ def paint_in_one_pass(
         raise OptionError("a side or an area", "both", "leave `size` or `pixels` out", tensor="size")
     file = resolve(network)
     outputs = _outputs(contents, out, [*contents, file], force=force)
-    painter = load_stylizer(file, device=device)
+    painter = _loaded(network, device)
     made_with = {"network": sha256(read_file(file)), "torch": torch.__version__, "vggquant": version("vggquant")}
     if len(contents) > 1:
         make_folder(out)
@@ -102,6 +102,15 @@ def paint_in_one_pass(
     return tuple(painted)
 
 
+def _loaded(network: PathLike, device: str) -> Johnson:
+    painter = load_stylizer(network, device=device)
+    if not isinstance(painter, Johnson):
+        with located(network):
+            cure = "name styles too, with `paint_in_styles`"
+            raise OptionError("a network that knows its style", f"one of the family {painter.network.family}", cure)
+    return painter
+
+
 def _outputs(contents: Sequence[PathLike], out: PathLike, sources: Sequence[PathLike], *, force: bool) -> list[str]:
     """Where each result goes; whatever can be refused before is refused."""
     if not contents:
@@ -111,7 +120,7 @@ def _outputs(contents: Sequence[PathLike], out: PathLike, sources: Sequence[Path
         check_output(out, force=force, sources=sources)
         return [os.fsdecode(out)]
     if Path(os.fsdecode(out)).suffix.lower() in WRITABLE and not os.path.isdir(out):
-        cure = "name a folder, or leave out all contents but one; a network needs no style"
+        cure = "name a folder; for a style of your own, `network` adain"
         raise OptionError("a folder for several contents", "the name of a picture", cure, tensor="out")
     names = [Path(os.fsdecode(content)) for content in contents]
     # what cannot be written becomes a PNG

@@ -141,9 +141,14 @@ class Pictures:
             "content": self.content.sha256,
             "styles": [style.sha256 for style in self.styles],
             "masks": list(self.mask_checksums),
-            "start": None if inputs.resume is not None or self.begun is None else self.begun.sha256,
+            "start": self._start(inputs),
             "weights": sha256(read_file(inputs.weights)),
         }
+
+    def _start(self, inputs: Inputs) -> str | None:
+        if inputs.painter is not None:
+            return sha256(read_file(inputs.painter))
+        return None if inputs.resume is not None or self.begun is None else self.begun.sha256
 
     def task(self, device: torch.device, done: int, planned: int) -> Task:
         """What is to be painted, on a device, once the first `done` steps are made, with scales planned for others."""

@@ -163,8 +163,6 @@ class _Painting:
         _check_layers(self.options)
         check_options(self.options, len(self.inputs.styles))
         pictures = read_pictures(self.inputs, sizes)
-        if self.inputs.painter is not None:
-            pictures = begun_by(self.inputs.painter, pictures, self.options)
         check_ending(self.out, max(pictures.content.size))
         record = make_record(self.inputs, pictures, self.options, pooling, bf16=bf16)
         if self.saves is not None:
@@ -201,6 +199,9 @@ class _Painting:
 
         if self.options.steps > task.done:
             self._check_sizes(vgg, task, pictures)
+        if self.inputs.painter is not None:
+            with located(self.inputs.content):
+                task = begun_by(self.inputs.painter, task, self.options)
         if self.saves is not None:
             make_folder(self.saves.folder)
         try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vggquant.errors import OptionError, located
+from vggquant.files.container import read
 from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import resolve
 from vggquant.models.adain import AdaIN
@@ -61,7 +62,7 @@ def train_adain(
         out: The packed file to write.
         options: Of the training.
         images: A folder of photographs to train on; generated pictures if not given.
-        bits: Bits per code, as for `pack`; those of `options` or 8 if not given.
+        bits: Bits per code, as for `pack`; 8 if not given, or what weights are rounded to.
         max_size: Instead, the largest size of the file.
         start: A packed network of this family to begin with, or ``adain``.
         checkpoint: From where training can go on later; beside `out` if not given, and removed in the end.
@@ -78,8 +79,11 @@ def train_adain(
     """
     options = options or AdaINOptions()
     check_adain_options(options, every)
-    if options.bits is not None and (bits, max_size) == (None, None):
-        bits = options.bits
+    if options.rounded is not None:
+        if max_size is not None or bits not in (None, options.rounded, str(options.rounded)):
+            got, cure = bits or "a size", "leave it out"
+            raise OptionError(f"{options.rounded} bits, to which weights are rounded", got, cure, tensor="bits")
+        bits = options.rounded
     files = Files(out, checkpoint, resume, preview, force)
     files.check([], [images, styles], start)
     with together(require_device(device)) as processes:
@@ -111,7 +115,9 @@ def _lesson(
         return found
 
     loss = AdaINLoss(vgg, options.weights, options.precision)
-    return Lesson(painter, loss, task, crops, shown, _made(task), rounded=options.bits)
+    before = read(resolve(start)).provenance  # of the network that is begun with, or of VGG
+    made = _made(task, options, None if start is None else before.changes)
+    return Lesson(painter, loss, task, crops, shown, made, before.attribution, rounded=options.rounded)
 
 
 def _begun(
@@ -140,9 +146,12 @@ def _begun(
     return painter.train(), digest
 
 
-def _made(task: Task) -> str:
-    """How a network was trained, for its file."""
+def _made(task: Task, options: AdaINOptions, before: str | None) -> str:
+    """How a network was trained, after what was done to it before, for its file."""
+    begun = "its encoder begun with VGG-19's weights" if before is None else before
+    part = {"decoder": "its decoder", "both": "encoder and decoder"}[options.part]
+    rounded = "" if options.rounded is None else f", with weights rounded to {options.rounded} bits"
     return (
-        f"trained by vggquant {version('vggquant')} on {task.sources['photographs']} and paintings, "
-        f"{task.sources['paintings']}, {task.words}"
+        f"{begun}; {part} trained by vggquant {version('vggquant')} on {task.sources['photographs']} and paintings, "
+        f"{task.sources['paintings']}, {task.words}{rounded}"
     )

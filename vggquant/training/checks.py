@@ -41,8 +41,8 @@ def check_adain_options(options: AdaINOptions, every: int) -> None:
     """
     require_one_of("part", options.part, PARTS)
     _check_common(options, every, STYLE_LAYERS[:4])
-    if options.bits is not None:
-        _require_whole("bits", options.bits, MIN_BITS, MAX_BITS)
+    if options.rounded is not None:
+        _require_whole("rounded", options.rounded, MIN_BITS, MAX_BITS)
 
 
 def _check_common(options: CommonOptions, every: int, layers: Sequence[str]) -> None:

@@ -110,7 +110,7 @@ class AdaINOptions(CommonOptions):
             relu4_1.
         gram_weight: Factor of the mean of ‖G − G*‖² / ‖G*‖² over the same layers.
         tv_weight: Factor of the total variation.
-        bits: If given, weights are rounded to codebooks of this width while they are trained, so that the network
+        rounded: If given, weights are rounded to codebooks of so many bits while they are trained, so that the network
             learns to paint with what is left of them.
     """
 
@@ -123,7 +123,7 @@ class AdaINOptions(CommonOptions):
     style_weight: float = 1.0
     gram_weight: float = 0.5
     tv_weight: float = 0.0
-    bits: int | None = None
+    rounded: int | None = None
 
     @property
     def weights(self) -> dict[str, float]:

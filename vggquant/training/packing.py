@@ -18,16 +18,18 @@ from vggquant.packing.quantizing import Quantizer
 from vggquant.packing.widths import Bits, parse_bits
 
 
-def unquantized(painter: Painter, made: str) -> Weights:
+def unquantized(painter: Painter, made: str, attribution: str | None = None) -> Weights:
     """The weights of a painter in float32, copied.
 
     Args:
         painter: Trained.
         made: How.
+        attribution: Authors and licence of what it was made from, to be passed on.
     """
     file = read_state_dict(painter)
     arrays = {name: np.array(tensor.read()) for name, tensor in file.tensors.items()}
-    return Weights(painter.network, {}, arrays, Provenance(checksum(file.tensors), "vggquant", changes=made))
+    provenance = Provenance(checksum(file.tensors), "vggquant", attribution=attribution, changes=made)
+    return Weights(painter.network, {}, arrays, provenance)
 
 
 def palettized(weights: Weights, bits: Bits | None, max_size: int | str | None) -> Weights:

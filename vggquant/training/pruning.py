@@ -32,15 +32,15 @@ def narrowed(network: AdaINNetwork, keep: float, first: str = NAMES[0]) -> AdaIN
         first: The first of the encoder's convolutions that lose channels; all behind it lose the same share of theirs.
 
     Raises:
-        OptionError: There is no such convolution, or nothing would be pruned, or too much.
+        OptionError: There is no such convolution, or `keep` is no share below 1 that can be kept.
     """
     if first not in NAMES:
         raise OptionError(f"a convolution {NAMES[0]} … {NAMES[-1]}", first, "choose one of these", tensor="first")
     if not 0 < keep < 1:
         raise OptionError("a share between 0 and 1", keep, "choose one, such as 0.4", tensor="keep")
     begin, most = NAMES.index(first), keep * network.parameters
-    shares = sorted({round(MULTIPLE * n / count, 12) for count in network.channels for n in range(1, count // 8 + 1)})
-    for share in reversed(shares):
+    multiples = ((count, n * MULTIPLE) for count in network.channels for n in range(1, count // MULTIPLE + 1))
+    for share in sorted({round(kept / count, 12) for count, kept in multiples}, reverse=True):
         channels = tuple(
             count if index < begin else min(count, max(MULTIPLE, MULTIPLE * int(share * count / MULTIPLE + 1e-6)))
             for index, count in enumerate(network.channels)
@@ -48,16 +48,15 @@ def narrowed(network: AdaINNetwork, keep: float, first: str = NAMES[0]) -> AdaIN
         found = AdaINNetwork(channels)
         if found.parameters <= most:
             return found
-    least = "more, or name an earlier convolution as `first`"
-    raise OptionError("a share of weights that can be kept", keep, f"keep {least}", tensor="keep")
+    cure = "keep more" + ("" if begin == 0 else ", or name an earlier convolution as `first`")
+    raise OptionError("a share of weights that can be kept", keep, cure, tensor="keep")
 
 
 def pruned(network: AdaINNetwork, state: Mapping[str, Tensor], shape: AdaINNetwork) -> dict[str, Tensor]:
     """The weights that are left of a network.
 
-    Of each of the encoder's convolutions the channels behind it go that have the filters of least norm, together with
-    the inputs of the next convolution that read them. The decoder's go likewise, by its own filters; but before its
-    first convolution it loses those that the encoder no longer gives.
+    Each convolution loses the filters of least norm, and the next one its inputs from them. The decoder's first
+    convolution follows the encoder's last one, so it loses its inputs from there.
 
     Args:
         network: Its shape before.

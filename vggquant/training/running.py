@@ -122,6 +122,7 @@ class Lesson:
         crops: What it is trained on, by the numbers of crops.
         shown: What previews show.
         made: How it was made, for its file.
+        attribution: Authors and licence of what it was made from, for its file too.
         epoch: Steps after which the same crops come again; never if not given.
         rounded: Width of the codebooks that its weights are rounded to meanwhile; not at all if not given.
     """
@@ -132,6 +133,7 @@ class Lesson:
     crops: Callable[[Sequence[int]], Dataset[Any]]
     shown: Callable[[], Tensor]
     made: str
+    attribution: str | None = None
     epoch: int | None = None
     rounded: int | None = None
 
@@ -148,13 +150,13 @@ class Packing:
     bits: Bits | None
     max_size: int | str | None
 
-    def pack(self, painter: Painter, made: str = "") -> Weights:
+    def pack(self, painter: Painter, made: str = "", attribution: str | None = None) -> Weights:
         """The weights of a network, palettized.
 
         Raises:
             OptionError: A width or a size has no meaning, or both are given.
         """
-        return palettized(unquantized(painter, made), self.bits, self.max_size)
+        return palettized(unquantized(painter, made, attribution), self.bits, self.max_size)
 
 
 def teach(
@@ -186,7 +188,7 @@ def teach(
     run = _Run(trainer, lesson, files, processes)
     run.train(every, progress)
     settle_weights(painter)
-    weights = packing.pack(painter.cpu(), lesson.made)
+    weights = packing.pack(painter.cpu(), lesson.made, lesson.attribution)
     size = files.write(weights) if processes.first else 0
     return TrainReport(size, parameters, trainer.terms, tuple(run.notes))
 

@@ -108,7 +108,7 @@ def _lesson(
         found: Tensor = painter(photographs[0][None].float() / 255)
         return found
 
-    return Lesson(painter, loss, task, crops, shown, _made(task, style), epoch)
+    return Lesson(painter, loss, task, crops, shown, _made(task, style), epoch=epoch)
 
 
 def _begun(
