@@ -51,7 +51,7 @@ def load_stylizer(path: Readable, *, device: torch.device | str = "cpu") -> Pain
     device = require_device(device)
     file = resolve(path)
     weights = read(file)
-    with located(name_of(file)):
+    with located(name_of(path)):
         painter = painter_of(weights)
     return painter.to(device)
 
