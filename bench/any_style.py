@@ -19,15 +19,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import conv2d, interpolate, max_pool2d, pad, relu
 
 from bench.feedforward import Paint, fitted, milliseconds, photographs, psnr
 from bench.machine import describe, save
 from vggquant import load_quantized_vgg, load_stylizer, pack
 from vggquant.files.sources import embedded_path, read_source
-from vggquant.models.adain import AdaIN
+from vggquant.models.adain import AdaIN, statistics_of
 from vggquant.models.features import gram_matrix, relative_error
 from vggquant.models.painters import painter_of
+from vggquant.networks.adain import FIRST_OF_BLOCKS
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.pictures.files import read_picture
 
@@ -97,6 +98,31 @@ def float32(path: Path) -> AdaIN:
     return painter
 
 
+def plainly(painter: AdaIN) -> Any:
+    """A network as torch computes it without further ado: channels first, and pixels doubled before convolutions."""
+    weights = {name: parameter.detach().contiguous() for name, parameter in painter.named_parameters()}
+
+    def convolved(x: Tensor, name: str) -> Tensor:
+        return conv2d(pad(x, (1, 1, 1, 1), mode="reflect"), weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    def encode(x: Tensor) -> Tensor:
+        for layer in painter.network.encoder:
+            x = max_pool2d(x, 2) if layer.name.endswith(FIRST_OF_BLOCKS) else x
+            x = relu(convolved(x, layer.name))
+        return x
+
+    def paint(content: Tensor, styles: list[Tensor]) -> Tensor:
+        x = encode(content)
+        own, style = statistics_of(x), statistics_of(encode(styles[0]))
+        x = (x - own.mean) / own.deviation * style.deviation + style.mean
+        for layer in painter.network.decoder[:-1]:
+            x = relu(convolved(x, layer.name))
+            x = interpolate(x, scale_factor=2) if layer.name.endswith(FIRST_OF_BLOCKS) else x
+        return convolved(x, painter.network.decoder[-1].name).clamp(0, 1)
+
+    return paint
+
+
 def figure(paints: Mapping[str, Any], contents: Mapping[str, Tensor], styles: Mapping[str, Tensor]) -> None:
     """Content, style, and what the original, the pruned and the packed network make of them.
 
@@ -157,7 +183,9 @@ def main() -> None:
 
     timed = {name: with_style(paint) for name, paint in paints.items() if name != "untouched"}
     with torch.inference_mode():
-        result["milliseconds"] = milliseconds(timed, first)
+        plain = plainly(ours["original"])
+        assert float((plain(first, [style]) - ours["original"](first, [style])).abs().max()) < 1e-3
+        result["milliseconds"] = milliseconds({"plain": with_style(plain), **timed}, first)
         pairs = [(content, [style]) for content in contents.values() for style in styles.values()]
         result["psnr"] = {
             name: [psnr(ours[name](*pair), ours["pruned"](*pair)) for pair in pairs] for name in ("coded", "adain")

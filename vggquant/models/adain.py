@@ -139,7 +139,7 @@ class AdaIN(nn.Module):
         for name, layer in self.encoder.named():
             if name in FIRST_OF_BLOCKS:
                 x = max_pool2d(x, 2, ceil_mode=True)
-            x = relu(layer(x))
+            x = relu(layer(x), inplace=True)
         return x
 
     def _decoded(self, features: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class AdaIN(nn.Module):
         doubled = False
         for name, layer in self.decoder.named():
             x = layer.doubled(x) if doubled else layer(x)
-            x = x if name == "conv1_1" else relu(x)
+            x = x if name == "conv1_1" else relu(x, inplace=True)
             doubled = name in FIRST_OF_BLOCKS
         return x
 
