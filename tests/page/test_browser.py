@@ -212,16 +212,18 @@ def test_what_cannot_be_painted_is_told(opened: Browser, tmp_path: Path) -> None
     Image.new("1", (12_000, 9_000)).save(tmp_path / "wide.png")
     opened.choose("#file", tmp_path / "wide.png")
     opened.wait("element('problem').textContent.startsWith('wide')")
-    assert words(opened) == "wide.png has 108.0 million pixels, and 100 million are the most that this page takes."
+    assert words(opened) == "wide.png has 108.0 million pixels, and 100 million are the most that this page accepts."
     drop = "{{ const given = new DataTransfer(); given.items.add({}); "
     drop += "document.dispatchEvent(new DragEvent('drop', {{ dataTransfer: given }})); }}"
     opened.run(drop.format("new File([new Uint8Array(1e8 + 1)], 'heavy.png')"))
-    assert words(opened) == "heavy.png has more than 100 megabytes, the most that this page takes."
+    assert words(opened) == "heavy.png has more than 100 megabytes, the most that this page accepts."
     opened.run(drop.format("'words', 'text/plain'"))
-    assert words(opened) == "That holds no picture."
+    assert words(opened) == "There is no picture in that."
     opened.choose("#file", saved(made(8, 9000), tmp_path / "strip.png"))
     opened.wait("element('problem').textContent.startsWith('strip')")
-    assert words(opened) == "strip.png is too small: a side needs 8 pixels."
+    assert words(opened) == (
+        "strip.png is too long and narrow. Made smaller, its short side would have 7 pixels, and 8 are needed."
+    )
     assert opened.run("element('result').hidden")
     opened.choose("#file", saved(made(24, 32), tmp_path / "good.png"))
     opened.wait(DONE)
@@ -316,7 +318,7 @@ def test_a_damaged_network_is_told(tab: Browser, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
     tab.open(page)
-    assert words(tab).startswith("This cannot be painted: wave: expected checksum ")
+    assert words(tab).startswith("The network wave in this page is damaged: expected checksum ")
 
 
 @pytest.mark.parametrize(("blocks", "filters"), [(0, (4, 6, 13)), (2, (17, 5, 8))])
