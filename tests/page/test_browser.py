@@ -29,6 +29,9 @@ Pixels = npt.NDArray[np.uint8]
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)")
 
 CAMERA = ("--use-fake-device-for-media-stream",)
+STREAM = "navigator.mediaDevices.getUserMedia"
+SMALL_CAMERA = f"{{ const get = {STREAM}.bind(navigator.mediaDevices); "
+SMALL_CAMERA += f"{STREAM} = () => get({{ video: {{ width: 160, height: 120 }} }}); }}"
 DONE = "!element('save').disabled || element('problem').textContent !== ''"
 HOSTILE = "<img src=x onerror=alert(1)><b>&quot;"
 
@@ -247,10 +250,7 @@ def test_a_large_picture_is_made_smaller_and_can_be_stopped(opened: Browser, tmp
 
 def test_the_camera_paints_live_and_gives_a_picture(opened: Browser) -> None:
     opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
-    opened.run(
-        "{ const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
-        "navigator.mediaDevices.getUserMedia = () => get({ video: { width: 160, height: 120 } }); }"
-    )
+    opened.run(SMALL_CAMERA)
     opened.run("element('camera').click()")
     opened.wait("!element('take').hidden && canvases.painting.width > 0")
     opened.run("globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }")
@@ -339,3 +339,142 @@ def test_networks_of_other_shapes_paint_too(
         tab.choose("#file", saved(pixels, tmp_path / "picture.png"))
         tab.wait(DONE)
         assert np.abs(shown(tab)[..., :3] - expected).max() <= 2
+
+
+def test_the_picture_before_the_camera_is_there_again(opened: Browser, tmp_path: Path) -> None:
+    opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
+    opened.run(SMALL_CAMERA)
+    opened.run("element('camera').click()")
+    opened.wait("camera && canvases.painting.height > 0 && !element('result').hidden")
+    opened.run("element('close').click()")
+    assert opened.run("element('result').hidden")
+    pixels = made(61, 83)
+    opened.choose("#file", saved(pixels, tmp_path / "picture.png"))
+    opened.wait(DONE)
+    opened.run("element('camera').click(); element('camera').click()")  # the second is too many
+    opened.wait("onStage === undefined")
+    opened.run("element('close').click()")
+    opened.run("document.querySelectorAll('#styles input')[2].click()")
+    opened.wait("element('save').disabled")
+    opened.wait(DONE)
+    assert np.abs(shown(opened)[..., :3].astype(int) - by_torch("wave", pixels)).max() <= 2
+    assert opened.run("element('problem').textContent") == ""
+    opened.run("element('camera').click()")
+    opened.wait("onStage === undefined")
+    opened.run("element('close').click()")
+    opened.wait(DONE)
+    assert shown(opened).shape == (61, 83, 4)
+    assert opened.run("canvases.original.width") == 83
+
+
+def test_a_camera_that_does_not_play_is_closed(opened: Browser) -> None:
+    opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
+    opened.run(SMALL_CAMERA)
+    opened.run("element('video').play = () => Promise.reject(new DOMException('see https://a.example', 'AbortError'))")
+    opened.run("element('camera').click()")
+    assert words(opened) == "The camera cannot be used. Choose a picture instead."
+    assert opened.run("camera === undefined && element('close').hidden && element('video').srcObject.active === false")
+    opened.run("delete element('video').play; element('camera').click(); element('camera').click()")
+    opened.wait("camera && !element('close').hidden")
+    assert opened.run("element('problem').textContent") == ""
+    opened.run("element('close').click()")
+
+
+def test_a_picture_whose_pixels_are_kept_back_is_told(opened: Browser, tmp_path: Path) -> None:
+    pixels = made(24, 32)
+    opened.choose("#file", saved(pixels, tmp_path / "good.png"))
+    opened.wait(DONE)
+    painting = shown(opened)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="50" height="40"><foreignObject width="50" height="40">'
+    (tmp_path / "html.svg").write_text(
+        f'{drawing}<p xmlns="http://www.w3.org/1999/xhtml">words</p></foreignObject></svg>'
+    )
+    opened.choose("#file", tmp_path / "html.svg")
+    assert words(opened) == "html.svg is not a picture that this browser can read."
+    assert np.array_equal(shown(opened), painting)
+    assert opened.run("canvases.original.width === 32 && !element('save').disabled")
+
+
+SLOW_WORKER = """{
+  const post = Worker.prototype.postMessage;
+  globalThis.held = [];
+  Worker.prototype.postMessage = function (...given) { held.push(() => post.apply(this, given)); };
+  globalThis.release = () => { Worker.prototype.postMessage = post; held.forEach((each) => each()); };
+  painter.waiting.clear();
+  painter.worker.terminate();
+  painter.networks = undefined;
+  painter.start();
+}"""
+COUNTED = (
+    "{ globalThis.shows = 0; const before = showPainting; showPainting = (found) => { shows++; before(found); }; }"
+)
+
+
+def test_what_is_asked_before_the_worker_is_ready_is_painted_once(opened: Browser) -> None:
+    opened.wait("painter.networks !== undefined")
+    opened.run(SLOW_WORKER)
+    opened.run(COUNTED)
+    opened.run("element('take-example').click(); element('take-example').click()")
+    assert words(opened, "status") == "Painting …"
+    assert not opened.run("element('working').hidden")
+    opened.run("release()")
+    opened.wait(DONE)
+    opened.run("for (const number of [1, 3, 2]) document.querySelectorAll('#styles input')[number].click()")
+    opened.wait("element('save').disabled")
+    opened.wait(DONE)
+    assert opened.run("shows") == 2
+    assert opened.run("element('problem').textContent") == ""
+    assert opened.run("element('working').hidden")
+    opened.wait("canvases.painting.getAttribute('aria-label') === 'The painting, in the style wave'")
+    pixels = opened.run("Array.from(picture.pixels.data)")
+    width = opened.run("picture.pixels.width")
+    expected = by_torch("wave", np.array(pixels, np.uint8).reshape(-1, width, 4)[..., :3])
+    assert np.abs(shown(opened)[..., :3].astype(int) - expected).max() <= 2
+
+
+def test_what_waits_for_the_worker_can_be_stopped(opened: Browser) -> None:
+    opened.wait("painter.networks !== undefined")
+    opened.run(SLOW_WORKER)
+    opened.run("element('take-example').click()")
+    opened.run("element('stop').click()")
+    opened.run("release()")
+    opened.run("painter.ready.then(() => new Promise((resolve) => setTimeout(resolve, 50)))")
+    assert words(opened, "status") == "Stopped."
+    assert opened.run("element('working').hidden && element('save').disabled && picture === undefined")
+
+
+def test_what_is_refused_leaves_the_work_alone(opened: Browser, tmp_path: Path) -> None:
+    (tmp_path / "letter.png").write_text("Dear all")
+    Image.new("RGB", (1_000, 800), (90, 120, 60)).save(tmp_path / "picture.png")
+    opened.choose("#file", tmp_path / "picture.png")
+    opened.wait("element('progress').value > 0")
+    opened.choose("#file", tmp_path / "letter.png")
+    assert words(opened) == "letter.png is not a picture that this browser can read."
+    opened.choose("#file", saved(made(7, 9), tmp_path / "low.png"))
+    opened.wait("element('problem').textContent.startsWith('low')")
+    paste = "new ClipboardEvent('paste', { clipboardData: new DataTransfer() })"
+    opened.run(f"document.dispatchEvent({paste})")
+    assert words(opened) == "low.png is too small: a side needs 8 pixels."
+    assert words(opened, "status") == "Painting …"
+    opened.wait("!element('save').disabled")
+    assert words(opened, "status").startswith("Painted 1000 × 800 pixels")
+
+
+def test_a_style_that_is_stopped_leaves_no_painting_of_another(opened: Browser) -> None:
+    opened.run("element('take-example').click()")
+    opened.wait(DONE)
+    opened.run("document.querySelectorAll('#styles input')[1].click(); element('stop').click()")
+    assert words(opened, "status") == "Stopped."
+    assert not shown(opened).any()
+    assert opened.run("element('save').disabled")
+    assert opened.run("canvases.painting.getAttribute('aria-label')") == "The painting"
+    opened.run("document.querySelectorAll('#styles input')[0].click()")
+    opened.wait(DONE)
+    assert shown(opened).any()
+
+
+def test_a_long_side_is_named(opened: Browser, tmp_path: Path) -> None:
+    opened.choose("#file", saved(made(10, 8_500), tmp_path / "strip.png"))
+    opened.wait(DONE)
+    said = words(opened, "status")
+    assert said.startswith("The picture has a side of 8500 pixels and was made smaller. Painted 8192 × 9 pixels in ")

@@ -284,7 +284,11 @@ def test_it_fits_a_phone(opened: Browser, dark: bool, tmp_path: Path) -> None:
     assert opened.run("Math.min(element('strength').offsetWidth, element('blend').offsetWidth)") >= 190
     nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
     roles = {(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]}
-    assert {("button", "Choose a style picture"), ("button", "Remove the second style"), ("group", "Style pictures")} <= roles
+    assert {
+        ("button", "Choose a style picture"),
+        ("button", "Remove the second style"),
+        ("group", "Style pictures"),
+    } <= roles
     assert {name for role, name in roles if role == "slider"} == {"Strength", "Blend"}
 
 
