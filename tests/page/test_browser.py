@@ -33,6 +33,7 @@ STREAM = "navigator.mediaDevices.getUserMedia"
 SMALL_CAMERA = f"{{ const get = {STREAM}.bind(navigator.mediaDevices); "
 SMALL_CAMERA += f"{STREAM} = () => get({{ video: {{ width: 160, height: 120 }} }}); }}"
 DONE = "!element('save').disabled || element('problem').textContent !== ''"
+COUNTED = "globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }"
 HOSTILE = "<img src=x onerror=alert(1)><b>&quot;"
 
 
@@ -215,7 +216,7 @@ def test_what_cannot_be_painted_is_told(opened: Browser, tmp_path: Path) -> None
     Image.new("1", (12_000, 9_000)).save(tmp_path / "wide.png")
     opened.choose("#file", tmp_path / "wide.png")
     opened.wait("element('problem').textContent.startsWith('wide')")
-    assert words(opened) == "wide.png has 108.0 million pixels, and 100 million are the most that this page accepts."
+    assert words(opened) == "wide.png has 108.0 million pixels, and this page accepts 100 million at most."
     drop = "{{ const given = new DataTransfer(); given.items.add({}); "
     drop += "document.dispatchEvent(new DragEvent('drop', {{ dataTransfer: given }})); }}"
     opened.run(drop.format("new File([new Uint8Array(1e8 + 1)], 'heavy.png')"))
@@ -253,7 +254,7 @@ def test_the_camera_paints_live_and_gives_a_picture(opened: Browser) -> None:
     opened.run(SMALL_CAMERA)
     opened.run("element('camera').click()")
     opened.wait("!element('take').hidden && canvases.painting.width > 0")
-    opened.run("globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }")
+    opened.run(COUNTED)
     opened.wait("shows > 2")
     opaque = "canvases.painting.getContext('2d').getImageData(5, 5, 1, 1).data[3] === 255"
     frames = f"for (let i = 0; i < 20; i++) {{ await new Promise(requestAnimationFrame); painted.push({opaque}); }}"
@@ -268,6 +269,8 @@ def test_a_camera_that_is_refused_is_told(opened: Browser) -> None:
     opened.call("Browser.setPermission", permission={"name": "camera"}, setting="denied")
     opened.run("element('camera').click()")
     assert words(opened).startswith("The camera was refused. Allow it in the browser's settings")
+    opened.run("Object.defineProperty(navigator, 'mediaDevices', { value: undefined }); element('camera').click()")
+    assert words(opened) == "This browser does not allow a page opened this way to use the camera."
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -395,7 +398,7 @@ def test_a_picture_whose_pixels_are_kept_back_is_told(opened: Browser, tmp_path:
     assert opened.run("canvases.original.width === 32 && !element('save').disabled")
 
 
-SLOW_WORKER = """{
+HELD_WORKER = """{
   const post = Worker.prototype.postMessage;
   globalThis.held = [];
   Worker.prototype.postMessage = function (...given) { held.push(() => post.apply(this, given)); };
@@ -405,14 +408,11 @@ SLOW_WORKER = """{
   painter.networks = undefined;
   painter.start();
 }"""
-COUNTED = (
-    "{ globalThis.shows = 0; const before = showPainting; showPainting = (found) => { shows++; before(found); }; }"
-)
 
 
 def test_what_is_asked_before_the_worker_is_ready_is_painted_once(opened: Browser) -> None:
     opened.wait("painter.networks !== undefined")
-    opened.run(SLOW_WORKER)
+    opened.run(HELD_WORKER)
     opened.run(COUNTED)
     opened.run("element('take-example').click(); element('take-example').click()")
     assert words(opened, "status") == "Painting …"
@@ -434,7 +434,7 @@ def test_what_is_asked_before_the_worker_is_ready_is_painted_once(opened: Browse
 
 def test_what_waits_for_the_worker_can_be_stopped(opened: Browser) -> None:
     opened.wait("painter.networks !== undefined")
-    opened.run(SLOW_WORKER)
+    opened.run(HELD_WORKER)
     opened.run("element('take-example').click()")
     opened.run("element('stop').click()")
     opened.run("release()")
@@ -450,7 +450,7 @@ def test_what_is_refused_leaves_the_work_alone(opened: Browser, tmp_path: Path) 
     opened.wait("element('progress').value > 0")
     opened.choose("#file", tmp_path / "letter.png")
     assert words(opened) == "letter.png is not a picture that this browser can read."
-    opened.choose("#file", saved(made(7, 9), tmp_path / "low.png"))
+    opened.choose("#file", saved(made(8, 9)[:7], tmp_path / "low.png"))
     opened.wait("element('problem').textContent.startsWith('low')")
     paste = "new ClipboardEvent('paste', { clipboardData: new DataTransfer() })"
     opened.run(f"document.dispatchEvent({paste})")
@@ -478,3 +478,15 @@ def test_a_long_side_is_named(opened: Browser, tmp_path: Path) -> None:
     opened.wait(DONE)
     said = words(opened, "status")
     assert said.startswith("The picture has a side of 8500 pixels and was made smaller. Painted 8192 × 9 pixels in ")
+
+
+def test_jobs_get_their_own_answers(opened: Browser) -> None:
+    pixels = made(24, 32)
+    numbers = np.dstack([pixels, np.full((24, 32), 255, np.uint8)]).ravel().tolist()
+    picture = f"{{ data: Uint8ClampedArray.from({numbers}), height: 24, width: 32 }}"
+    both = f"Promise.all([0, 2].map((number) => painter.paint(number, {picture})))"
+    for name, painted in zip(
+        ("starry", "wave"), opened.run(f"{both}.then((all) => all.map((x) => [...x.painted]))"), strict=True
+    ):
+        found = np.array(painted).reshape(24, 32, 4)[..., :3]
+        assert np.abs(found - by_torch(name, pixels)).max() <= 2

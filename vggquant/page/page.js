@@ -186,7 +186,9 @@ function pictureOf(image, name) {
 async function withImage(file, action) {
   if (!file) throw new Problem("There is no picture in that.");
   const name = file.name || "The picture";
-  if (file.size > MOST_BYTES) throw new Problem(`${name} has more than 100 megabytes, the most that this page accepts.`);
+  if (file.size > MOST_BYTES) {
+    throw new Problem(`${name} has more than 100 megabytes, the most that this page accepts.`);
+  }
   const image = new Image();
   const address = URL.createObjectURL(file);
   try {
@@ -197,7 +199,7 @@ async function withImage(file, action) {
     });
     const [width, height] = [image.naturalWidth, image.naturalHeight];
     if (width * height > MOST_READ) {
-      throw new Problem(`${name} has ${millions(width * height)}, and 100 million are the most that this page accepts.`);
+      throw new Problem(`${name} has ${millions(width * height)}, and this page accepts 100 million at most.`);
     }
     await action(image, name);
   } finally {
