@@ -33,7 +33,7 @@ HEIGHT, WIDTH = 384, 512
 NETWORK = 0  # of `ONE_STYLE`
 ROUNDS = 7
 GRAPHICS = ("--use-angle=vulkan", "--enable-features=Vulkan", "--disable-vulkan-surface", "--ignore-gpu-blocklist")
-AGAIN = "painter.paint(chosen(), pixels()).then(({ seconds }) => seconds)"
+AGAIN = "painter.paint(chosen(), picture.pixels).then(({ seconds }) => seconds)"
 DONE = "!element('save').disabled || element('problem').textContent !== ''"
 RENDERER = """(() => {
   const gl = new OffscreenCanvas(1, 1).getContext("webgl2");

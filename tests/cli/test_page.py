@@ -56,7 +56,7 @@ def test_a_damaged_network_is_refused(tmp_path: Path) -> None:
 def test_names_and_outputs_are_checked(tmp_path: Path) -> None:
     twice = run("page", "starry", "starry", "-o", tmp_path / "page.html")
     assert twice.exit_code == 2
-    assert "expected networks of different names, got starry; rename one of the files" in twice.stderr
+    assert "expected networks of different names, got starry; name each network once, or rename a file" in twice.stderr
     assert "NET" in twice.stderr
     own = tmp_path / "mine.safetensors"
     own.write_bytes(embedded_path("starry").read_bytes())

@@ -29,7 +29,11 @@ Pixels = npt.NDArray[np.uint8]
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian's package chromium)")
 
 CAMERA = ("--use-fake-device-for-media-stream",)
+STREAM = "navigator.mediaDevices.getUserMedia"
+SMALL_CAMERA = f"{{ const get = {STREAM}.bind(navigator.mediaDevices); "
+SMALL_CAMERA += f"{STREAM} = () => get({{ video: {{ width: 160, height: 120 }} }}); }}"
 DONE = "!element('save').disabled || element('problem').textContent !== ''"
+COUNTED = "globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }"
 HOSTILE = "<img src=x onerror=alert(1)><b>&quot;"
 
 
@@ -212,16 +216,18 @@ def test_what_cannot_be_painted_is_told(opened: Browser, tmp_path: Path) -> None
     Image.new("1", (12_000, 9_000)).save(tmp_path / "wide.png")
     opened.choose("#file", tmp_path / "wide.png")
     opened.wait("element('problem').textContent.startsWith('wide')")
-    assert words(opened) == "wide.png has 108.0 million pixels, and 100 million are the most that this page takes."
+    assert words(opened) == "wide.png has 108.0 million pixels, and this page accepts 100 million at most."
     drop = "{{ const given = new DataTransfer(); given.items.add({}); "
     drop += "document.dispatchEvent(new DragEvent('drop', {{ dataTransfer: given }})); }}"
     opened.run(drop.format("new File([new Uint8Array(1e8 + 1)], 'heavy.png')"))
-    assert words(opened) == "heavy.png has more than 100 megabytes, the most that this page takes."
+    assert words(opened) == "heavy.png has more than 100 megabytes, the most that this page accepts."
     opened.run(drop.format("'words', 'text/plain'"))
-    assert words(opened) == "That holds no picture."
+    assert words(opened) == "There is no picture in that."
     opened.choose("#file", saved(made(8, 9000), tmp_path / "strip.png"))
     opened.wait("element('problem').textContent.startsWith('strip')")
-    assert words(opened) == "strip.png is too small: a side needs 8 pixels."
+    assert words(opened) == (
+        "strip.png is too long and narrow. Made smaller, its short side would have 7 pixels, and 8 are needed."
+    )
     assert opened.run("element('result').hidden")
     opened.choose("#file", saved(made(24, 32), tmp_path / "good.png"))
     opened.wait(DONE)
@@ -245,13 +251,10 @@ def test_a_large_picture_is_made_smaller_and_can_be_stopped(opened: Browser, tmp
 
 def test_the_camera_paints_live_and_gives_a_picture(opened: Browser) -> None:
     opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
-    opened.run(
-        "{ const get = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);"
-        "navigator.mediaDevices.getUserMedia = () => get({ video: { width: 160, height: 120 } }); }"
-    )
+    opened.run(SMALL_CAMERA)
     opened.run("element('camera').click()")
     opened.wait("!element('take').hidden && canvases.painting.width > 0")
-    opened.run("globalThis.shows = 0; { const before = showPainting; showPainting = (x) => { shows++; before(x); }; }")
+    opened.run(COUNTED)
     opened.wait("shows > 2")
     opaque = "canvases.painting.getContext('2d').getImageData(5, 5, 1, 1).data[3] === 255"
     frames = f"for (let i = 0; i < 20; i++) {{ await new Promise(requestAnimationFrame); painted.push({opaque}); }}"
@@ -266,6 +269,8 @@ def test_a_camera_that_is_refused_is_told(opened: Browser) -> None:
     opened.call("Browser.setPermission", permission={"name": "camera"}, setting="denied")
     opened.run("element('camera').click()")
     assert words(opened).startswith("The camera was refused. Allow it in the browser's settings")
+    opened.run("Object.defineProperty(navigator, 'mediaDevices', { value: undefined }); element('camera').click()")
+    assert words(opened) == "This browser does not allow a page opened this way to use the camera."
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -316,7 +321,7 @@ def test_a_damaged_network_is_told(tab: Browser, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
     tab.open(page)
-    assert words(tab).startswith("This cannot be painted: wave: expected checksum ")
+    assert words(tab).startswith("The network wave in this page is damaged: expected checksum ")
 
 
 @pytest.mark.parametrize(("blocks", "filters"), [(0, (4, 6, 13)), (2, (17, 5, 8))])
@@ -337,3 +342,151 @@ def test_networks_of_other_shapes_paint_too(
         tab.choose("#file", saved(pixels, tmp_path / "picture.png"))
         tab.wait(DONE)
         assert np.abs(shown(tab)[..., :3] - expected).max() <= 2
+
+
+def test_the_picture_before_the_camera_is_there_again(opened: Browser, tmp_path: Path) -> None:
+    opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
+    opened.run(SMALL_CAMERA)
+    opened.run("element('camera').click()")
+    opened.wait("camera && canvases.painting.height > 0 && !element('result').hidden")
+    opened.run("element('close').click()")
+    assert opened.run("element('result').hidden")
+    pixels = made(61, 83)
+    opened.choose("#file", saved(pixels, tmp_path / "picture.png"))
+    opened.wait(DONE)
+    opened.run("element('camera').click(); element('camera').click()")  # the second is too many
+    opened.wait("onStage === undefined")
+    opened.run("element('close').click()")
+    opened.run("document.querySelectorAll('#styles input')[2].click()")
+    opened.wait("element('save').disabled")
+    opened.wait(DONE)
+    assert np.abs(shown(opened)[..., :3].astype(int) - by_torch("wave", pixels)).max() <= 2
+    assert opened.run("element('problem').textContent") == ""
+    opened.run("element('camera').click()")
+    opened.wait("onStage === undefined")
+    opened.run("element('close').click()")
+    opened.wait(DONE)
+    assert shown(opened).shape == (61, 83, 4)
+    assert opened.run("canvases.original.width") == 83
+
+
+def test_a_camera_that_does_not_play_is_closed(opened: Browser) -> None:
+    opened.call("Browser.setPermission", permission={"name": "camera"}, setting="granted")
+    opened.run(SMALL_CAMERA)
+    opened.run("element('video').play = () => Promise.reject(new DOMException('see https://a.example', 'AbortError'))")
+    opened.run("element('camera').click()")
+    assert words(opened) == "The camera cannot be used. Choose a picture instead."
+    assert opened.run("camera === undefined && element('close').hidden && element('video').srcObject.active === false")
+    opened.run("delete element('video').play; element('camera').click(); element('camera').click()")
+    opened.wait("camera && !element('close').hidden")
+    assert opened.run("element('problem').textContent") == ""
+    opened.run("element('close').click()")
+
+
+def test_a_picture_whose_pixels_are_kept_back_is_told(opened: Browser, tmp_path: Path) -> None:
+    pixels = made(24, 32)
+    opened.choose("#file", saved(pixels, tmp_path / "good.png"))
+    opened.wait(DONE)
+    painting = shown(opened)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="50" height="40"><foreignObject width="50" height="40">'
+    (tmp_path / "html.svg").write_text(
+        f'{drawing}<p xmlns="http://www.w3.org/1999/xhtml">words</p></foreignObject></svg>'
+    )
+    opened.choose("#file", tmp_path / "html.svg")
+    assert words(opened) == "html.svg is not a picture that this browser can read."
+    assert np.array_equal(shown(opened), painting)
+    assert opened.run("canvases.original.width === 32 && !element('save').disabled")
+
+
+HELD_WORKER = """{
+  const post = Worker.prototype.postMessage;
+  globalThis.held = [];
+  Worker.prototype.postMessage = function (...given) { held.push(() => post.apply(this, given)); };
+  globalThis.release = () => { Worker.prototype.postMessage = post; held.forEach((each) => each()); };
+  painter.waiting.clear();
+  painter.worker.terminate();
+  painter.networks = undefined;
+  painter.start();
+}"""
+
+
+def test_what_is_asked_before_the_worker_is_ready_is_painted_once(opened: Browser) -> None:
+    opened.wait("painter.networks !== undefined")
+    opened.run(HELD_WORKER)
+    opened.run(COUNTED)
+    opened.run("element('take-example').click(); element('take-example').click()")
+    assert words(opened, "status") == "Painting …"
+    assert not opened.run("element('working').hidden")
+    opened.run("release()")
+    opened.wait(DONE)
+    opened.run("for (const number of [1, 3, 2]) document.querySelectorAll('#styles input')[number].click()")
+    opened.wait("element('save').disabled")
+    opened.wait(DONE)
+    assert opened.run("shows") == 2
+    assert opened.run("element('problem').textContent") == ""
+    assert opened.run("element('working').hidden")
+    opened.wait("canvases.painting.getAttribute('aria-label') === 'The painting, in the style wave'")
+    pixels = opened.run("Array.from(picture.pixels.data)")
+    width = opened.run("picture.pixels.width")
+    expected = by_torch("wave", np.array(pixels, np.uint8).reshape(-1, width, 4)[..., :3])
+    assert np.abs(shown(opened)[..., :3].astype(int) - expected).max() <= 2
+
+
+def test_what_waits_for_the_worker_can_be_stopped(opened: Browser) -> None:
+    opened.wait("painter.networks !== undefined")
+    opened.run(HELD_WORKER)
+    opened.run("element('take-example').click()")
+    opened.run("element('stop').click()")
+    opened.run("release()")
+    opened.run("painter.ready.then(() => new Promise((resolve) => setTimeout(resolve, 50)))")
+    assert words(opened, "status") == "Stopped."
+    assert opened.run("element('working').hidden && element('save').disabled && picture === undefined")
+
+
+def test_what_is_refused_leaves_the_work_alone(opened: Browser, tmp_path: Path) -> None:
+    (tmp_path / "letter.png").write_text("Dear all")
+    Image.new("RGB", (1_000, 800), (90, 120, 60)).save(tmp_path / "picture.png")
+    opened.choose("#file", tmp_path / "picture.png")
+    opened.wait("element('progress').value > 0")
+    opened.choose("#file", tmp_path / "letter.png")
+    assert words(opened) == "letter.png is not a picture that this browser can read."
+    opened.choose("#file", saved(made(8, 9)[:7], tmp_path / "low.png"))
+    opened.wait("element('problem').textContent.startsWith('low')")
+    paste = "new ClipboardEvent('paste', { clipboardData: new DataTransfer() })"
+    opened.run(f"document.dispatchEvent({paste})")
+    assert words(opened) == "low.png is too small: a side needs 8 pixels."
+    assert words(opened, "status") == "Painting …"
+    opened.wait("!element('save').disabled")
+    assert words(opened, "status").startswith("Painted 1000 × 800 pixels")
+
+
+def test_a_style_that_is_stopped_leaves_no_painting_of_another(opened: Browser) -> None:
+    opened.run("element('take-example').click()")
+    opened.wait(DONE)
+    opened.run("document.querySelectorAll('#styles input')[1].click(); element('stop').click()")
+    assert words(opened, "status") == "Stopped."
+    assert not shown(opened).any()
+    assert opened.run("element('save').disabled")
+    assert opened.run("canvases.painting.getAttribute('aria-label')") == "The painting"
+    opened.run("document.querySelectorAll('#styles input')[0].click()")
+    opened.wait(DONE)
+    assert shown(opened).any()
+
+
+def test_a_long_side_is_named(opened: Browser, tmp_path: Path) -> None:
+    opened.choose("#file", saved(made(10, 8_500), tmp_path / "strip.png"))
+    opened.wait(DONE)
+    said = words(opened, "status")
+    assert said.startswith("The picture has a side of 8500 pixels and was made smaller. Painted 8192 × 9 pixels in ")
+
+
+def test_jobs_get_their_own_answers(opened: Browser) -> None:
+    pixels = made(24, 32)
+    numbers = np.dstack([pixels, np.full((24, 32), 255, np.uint8)]).ravel().tolist()
+    picture = f"{{ data: Uint8ClampedArray.from({numbers}), height: 24, width: 32 }}"
+    both = f"Promise.all([0, 2].map((number) => painter.paint(number, {picture})))"
+    for name, painted in zip(
+        ("starry", "wave"), opened.run(f"{both}.then((all) => all.map((x) => [...x.painted]))"), strict=True
+    ):
+        found = np.array(painted).reshape(24, 32, 4)[..., :3]
+        assert np.abs(found - by_torch(name, pixels)).max() <= 2

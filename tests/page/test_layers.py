@@ -169,6 +169,28 @@ def test_graphics_that_are_lost_are_left_to_plain_arrays(tab: Browser) -> None:
     check(painted, case)
 
 
+@NEEDS_CHROMIUM
+def test_what_fails_otherwise_with_graphics_is_told(tab: Browser) -> None:
+    """And the memory of the graphics is given back."""
+    script = """(() => {
+      const broken = graphics = new Graphics(false);
+      broken.compute = () => { throw new TypeError("a mistake"); };
+      try { paintWithGraphics(); } catch (error) { return [error.message, graphics, broken.gl.isContextLost()]; }
+    })()"""
+    assert tab.run(script) == ["a mistake", None, True]
+
+
+@NEEDS_CHROMIUM
+def test_a_worker_without_canvases_is_left_to_plain_arrays(tab: Browser) -> None:
+    script = """(() => {
+      const canvas = OffscreenCanvas;
+      globalThis.OffscreenCanvas = undefined;
+      graphics = undefined;
+      try { return [paintWithGraphics() === undefined, graphics]; } finally { globalThis.OffscreenCanvas = canvas; }
+    })()"""
+    assert tab.run(script) == [True, None]
+
+
 @NEEDS_NODE
 def test_too_little_memory_is_told() -> None:
     judge = """

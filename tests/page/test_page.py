@@ -130,7 +130,7 @@ def test_names_are_text(name: str, tmp_path: Path) -> None:
 
 def test_two_networks_need_two_names(tmp_path: Path) -> None:
     (tmp_path / "starry.safetensors").write_bytes(embedded_path("wave").read_bytes())
-    expected = "networks: expected networks of different names, got starry; rename one of the files"
+    expected = "networks: expected networks of different names, got starry; name each network once, or rename a file"
     with pytest.raises(OptionError, match=f"^{expected}$"):
         page_of(["starry", tmp_path / "starry.safetensors"])
 

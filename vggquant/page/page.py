@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Template
 
 from vggquant.errors import NetworkError, OptionError, located, printable
-from vggquant.files.container import check_codes, from_bytes, read_outline
+from vggquant.files.container import check_codes, from_bytes
 from vggquant.files.disk import Bytes, PathLike, read_file
 from vggquant.files.sources import resolve
 from vggquant.networks.adain import AdaINNetwork
@@ -25,7 +25,7 @@ from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.networks.network import Network
 
-PAGE = ("page.js", "styles.js")
+PAGE = ("jobs.js", "page.js", "camera.js", "styles.js")
 # run in a worker
 PAINTER = ("codes.js", "json.js", "reader.js", "networks.js", "arbitrary.js", "plain.js", "webgl.js", "painter.js")
 _STRICT = '"use strict";\n'
@@ -46,7 +46,8 @@ def page_of(networks: Sequence[PathLike]) -> bytes:
     for network in networks:
         name = printable(Path(os.fspath(network)).stem)
         if name in named:
-            raise OptionError("networks of different names", name, "rename one of the files", tensor="networks")
+            cure = "name each network once, or rename a file"
+            raise OptionError("networks of different names", name, cure, tensor="networks")
         named[name] = _read(network)
     files = [
         {"name": name, "family": network.family, "file": _base64(data.tobytes())}
@@ -87,16 +88,17 @@ def _part(name: str) -> bytes:
 def _read(path: PathLike) -> tuple[Network, Bytes]:
     """The network of a packed file, and the file's bytes, which are checked down to the single code."""
     file = resolve(path)
-    network = read_outline(file)
     with located(file):
+        data = read_file(file)
+        weights = from_bytes(data)
+        network = weights.network
         if isinstance(network, AdaINNetwork):
             cure = "name arbitrary, which takes any style picture too"
             raise NetworkError("a network small and quick enough for a page", "one of the family adain", cure)
         if not isinstance(network, JohnsonNetwork | ArbitraryNetwork):
             cure = "name one that `vggquant train` made"
             raise NetworkError("a network that paints", f"a network of the family {network.family}", cure)
-        data = read_file(file)
-        check_codes(from_bytes(data))
+        check_codes(weights)
     return network, data
 
 

@@ -7,49 +7,50 @@ let road = ""; // "webgl" or "plain" if one of them is wanted, else what is fast
 let graphics; // undefined until it is needed, null where there is none
 
 self.onmessage = ({ data: message }) => {
+  const answer = (found, moved = []) => self.postMessage({ job: message.job, ...found }, moved);
   try {
-    if (message.files) open(message);
-    else if (message.style) look(message);
-    else paint(message);
+    if (message.files) open(message, answer);
+    else if (message.style) look(message, answer);
+    else paint(message, answer);
   } catch (error) {
-    self.postMessage({ failed: error instanceof RangeError ? "memory" : String(error.message) });
+    answer({ failed: error instanceof RangeError ? "memory" : String(error.message), network: error.network });
   }
 };
 
-function open(message) {
+function open(message, answer) {
   road = message.road;
   networks = message.files.map(({ name, bytes }) => {
     try {
       return readNetwork(bytes);
     } catch (error) {
-      throw new Error(`${name}: ${error.message}`);
+      throw Object.assign(error, { network: name });
     }
   });
   const facts = networks.map(({ network: { smallest, most }, attribution, changes }) => {
     return { smallest, most, attribution, changes };
   });
-  self.postMessage({ networks: facts });
+  answer({ networks: facts });
 }
 
 // Tell which numbers a style picture is to a network.
-function look({ number, style: { data, height, width } }) {
+function look({ number, style: { data, height, width } }, answer) {
   const { network, tensors } = networks[number];
   const picture = colorsOf({ data: overWhite(data), height, width }, network.enters);
-  self.postMessage({ code: predict(network, tensors, picture) });
+  answer({ code: predict(network, tensors, picture) });
 }
 
-function paint({ number, data, height, width, code }) {
+function paint({ number, data, height, width, code }, answer) {
   const began = performance.now();
   const { network, tensors: own } = networks[number];
   const tensors = code ? steered(network, own, code) : own;
   const picture = { data: overWhite(data), height, width };
-  const report = (progress) => self.postMessage({ progress });
+  const report = (progress) => answer({ progress });
   let painted = road === "plain" ? undefined : paintWithGraphics(network, tensors, picture, report);
   const means = painted ? "WebGL" : "plain JavaScript";
   painted ??= paintPlainly(network, tensors, picture, report);
   withTransparency(painted, data);
   const seconds = (performance.now() - began) / 1000;
-  self.postMessage({ painted, height, width, means, seconds }, [painted.buffer]);
+  answer({ painted, height, width, means, seconds }, [painted.buffer]);
 }
 
 // The painting, or undefined where this browser's WebGL cannot do it.
@@ -59,8 +60,11 @@ function paintWithGraphics(network, tensors, picture, report) {
     graphics ??= new Graphics(road !== "webgl");
     return graphics.compute(network, tensors, picture, report);
   } catch (error) {
+    const unsupported = error instanceof Unsupported || graphics?.gl.isContextLost(); // when any call may fail
+    graphics?.end();
     graphics = null; // for good, since what failed once may take the whole browser along
-    return undefined;
+    if (unsupported) return undefined;
+    throw error;
   }
 }
 

@@ -73,23 +73,21 @@ function takerAt(place) {
 }
 
 async function takeStyle(slot, image, name) {
-  const [width, height] = [image.naturalWidth, image.naturalHeight];
   const { networks } = await painter.ready;
-  const { smallest } = networks[chosen()];
-  if (Math.floor(Math.min(width, height) * shareOf(width, height, MOST_STYLE)) < smallest) {
-    throw new Problem(`${name} is too small: a side needs ${smallest} pixels.`);
-  }
-  putStyle(slot, image, name);
+  const found = pictureOf(image, name);
+  requireSize(found, networks[chosen()].smallest, MOST_STYLE);
+  putStyle(slot, found);
   say(`${name} is the ${["first", "second"][slot]} style.`);
   await paintAgain();
 }
 
-function putStyle(slot, image, name) {
+function putStyle(slot, found) {
+  const { name } = found;
   const canvas = slots[slot].querySelector("canvas");
-  draw(canvas, image, image.naturalWidth, image.naturalHeight, MOST_STYLE);
+  styles[slot] = { name, pixels: read(found, MOST_STYLE) };
+  put(canvas, styles[slot].pixels);
   canvas.hidden = false;
   canvas.setAttribute("aria-label", `Style picture ${name}`);
-  styles[slot] = { name, pixels: pixels(canvas) };
   showStyles();
 }
 
@@ -102,11 +100,7 @@ async function removeStyle() {
 }
 
 slots.forEach((slot, number) => {
-  slot.querySelector("input").addEventListener("change", answering(async ({ target }) => {
-    const [file] = target.files;
-    target.value = "";
-    if (file) await withImage(file, (image, name) => takeStyle(number, image, name));
-  }));
+  whenChosen(slot.querySelector("input"), (image, name) => takeStyle(number, image, name));
   slot.addEventListener("dragover", () => slot.classList.add("over"));
   for (const kind of ["dragleave", "drop"]) slot.addEventListener(kind, () => slot.classList.remove("over"));
 });
@@ -122,5 +116,5 @@ tellValues();
 showStyles();
 
 const exampleTaken = files.some((_, number) => takesStyles(number)) && element("example-style").decode().then(() => {
-  if (!styles[0]) putStyle(0, element("example-style"), "swirl");
+  if (!styles[0]) putStyle(0, pictureOf(element("example-style"), "swirl"));
 });

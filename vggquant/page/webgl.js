@@ -139,6 +139,7 @@ class Unsupported extends Error {} // this browser's WebGL cannot do it, so that
 class Graphics {
   // `swift`: whether to do without a WebGL that the main processor imitates, which plain.js outruns.
   constructor(swift) {
+    if (!globalThis.OffscreenCanvas) throw new Unsupported("no canvas in a worker");
     const options = { antialias: false, depth: false, failIfMajorPerformanceCaveat: swift };
     this.gl = new OffscreenCanvas(1, 1).getContext("webgl2", options);
     if (!this.gl?.getExtension("EXT_color_buffer_float")) throw new Unsupported("no float textures to draw on");
@@ -176,6 +177,11 @@ class Graphics {
     [painted, ...results.filter(Boolean)].forEach((each) => this.free(each));
     this.check();
     return bytes;
+  }
+
+  // Give all memory back, at once.
+  end() {
+    this.gl.getExtension("WEBGL_lose_context")?.loseContext();
   }
 
   check() {
