@@ -107,7 +107,7 @@ def plainly(painter: AdaIN) -> Any:
 
     def encode(x: Tensor) -> Tensor:
         for layer in painter.network.encoder:
-            x = max_pool2d(x, 2) if layer.name.endswith(FIRST_OF_BLOCKS) else x
+            x = max_pool2d(x, 2, ceil_mode=True) if layer.name.endswith(FIRST_OF_BLOCKS) else x
             x = relu(convolved(x, layer.name))
         return x
 
