@@ -49,7 +49,7 @@ def test_onnxruntime_paints_what_torch_paints_at_any_size(packed: Path, tmp_path
 def test_other_networks_and_missing_packages_are_refused(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(OptionError, match=r"expected a network that paints for \.onnx, got .* vgg"):
+    with pytest.raises(OptionError, match=r"expected a network that paints in one style for \.onnx, got .* vgg"):
         unpack("vgg19", tmp_path / "x.onnx")
     with pytest.raises(OptionError, match=r"expected float32 for \.onnx, got float16"):
         unpack(packed, tmp_path / "x.onnx", dtype="float16")
