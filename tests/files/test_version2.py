@@ -103,7 +103,8 @@ def test_a_family_that_is_not_known_asks_for_an_upgrade() -> None:
     header, metadata, body = unseal(SHARED)
     metadata["network"]["family"] = "later"
     with pytest.raises(
-        NetworkError, match=r"network.family: expected a family known here: adain, arbitrary, johnson, vgg, toy, got later; upgrade"
+        NetworkError,
+        match=r"network.family: expected a family known here: adain, arbitrary, johnson, vgg, toy, got later; upgrade",
     ):
         parse(reseal(header, metadata, body))
 
