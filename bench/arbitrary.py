@@ -107,20 +107,21 @@ def main() -> None:
             print(name, result["quality"][name])
         result["strengths"] = strengths(embedded, contents, styles)
         code = embedded.predict(style)
-        networks: dict[str, Paint] = {
-            kind: lambda content, painter=painter: painter.transfer(content, code)  # type: ignore[misc]
-            for kind, painter in trained.items()
-        }
+
+        def under_code(painter: Arbitrary) -> Paint:
+            return lambda content: painter.transfer(content, code)
+
+        def with_style(paint: Any) -> Paint:
+            return lambda content: paint(content, [style])
+
+        networks = {kind: under_code(painter) for kind, painter in trained.items()}
         result["transfer_milliseconds"] = milliseconds(networks, first)
-        whole: dict[str, Paint] = {
-            name: lambda content, paint=paints[name]: paint(content, [style])  # type: ignore[misc]
-            for name in ("arbitrary", "peer")
-            if name in paints
-        }
+        whole: dict[str, Paint] = {name: with_style(paints[name]) for name in ("arbitrary", "peer") if name in paints}
         result["picture_milliseconds"] = milliseconds(whole, first)
         predictors: dict[str, Paint] = {"predictor": embedded.predictor}
         if asked.inception:
-            predictors["inception_v3"] = torch.jit.load(asked.inception)  # type: ignore[no-untyped-call]
+            loaded: Any = torch.jit
+            predictors["inception_v3"] = loaded.load(asked.inception)
         result["predictor_milliseconds"] = milliseconds(predictors, seen(style))
     result["transfer_bytes"] = sizes(trained)
     result["bytes"] = {"arbitrary": embedded_path("arbitrary").stat().st_size}

@@ -7,6 +7,7 @@ import json
 import random
 import zlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -177,11 +178,15 @@ EDITS: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+def _replaced(old: bytes, new: bytes, text: bytes) -> bytes:
+    return text.replace(old, new, 1)
+
+
 def test_each_wrong_form_of_a_header_is_refused() -> None:
     header, metadata, body = unseal(SHARED)
     files = []
     for old, new in EDITS.values():
-        data = reseal(*unseal(SHARED), lambda text, old=old, new=new: text.replace(old, new, 1))  # type: ignore[misc]
+        data = reseal(*unseal(SHARED), partial(_replaced, old, new))
         assert data != reseal(header, metadata, body)
         files.append(data)
     for name, data, found in zip(EDITS, files, read_by_script(files), strict=True):

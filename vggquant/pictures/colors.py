@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_LUMA = (0.299, 0.587, 0.114)  # of R, G and B; ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # of R, G and B; ITU-R BT.601
 
 
 def luminance(picture: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def luminance(picture: Tensor) -> Tensor:
     Returns:
         (N, 1, H, W).
     """
-    weights = torch.tensor(_LUMA, dtype=picture.dtype, device=picture.device).reshape(3, 1, 1)
+    weights = torch.tensor(LUMA, dtype=picture.dtype, device=picture.device).reshape(3, 1, 1)
     return (picture * weights).sum(1, keepdim=True)
 
 

@@ -45,7 +45,8 @@ class Task:
         """How long it is trained and on what, for people."""
         options, start = self.options, self.sources["start"]
         beginning = "" if start is None else f", beginning with the network of SHA-256 {start}"
-        return f"{options.steps} steps of {options.batch} crops of {options.size} pixels{beginning}"
+        crops = f"{options.batch} crop{'s' * (options.batch != 1)}"
+        return f"{options.steps} steps of {crops} of {options.size} pixels{beginning}"
 
 
 def write_checkpoint(path: PathLike, task: Task, state: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch.nn.functional import mse_loss
 from vggquant.models.arbitrary import STYLE_SIDE, Predictor, Transfer, seen
 from vggquant.models.devices import computes_bf16
 from vggquant.models.features import Features
+from vggquant.models.layout import lay_channels_last
 from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.style.losses import activations_of, gram_matrices
@@ -336,7 +337,5 @@ def _placed(module: Module, device: torch.device) -> Module:
     """A module in training on a device, on a GPU with its weights laid out channels last, as it computes fastest."""
     module.to(device).train()
     if device.type == "cuda":
-        for parameter in module.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        lay_channels_last(module)
     return module

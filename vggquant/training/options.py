@@ -5,13 +5,15 @@ Whether values have a meaning is checked by `checks`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeVar, get_args
 
 from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.style.options import OTHER_SPELLINGS, Precision
 
 EVERY = 250  # steps from one checkpoint and preview to the next
+
+_FACTOR = "_weight"  # how the names of options end that are factors of terms of the loss
 
 Part = Literal["decoder", "both"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -48,8 +50,9 @@ class CommonOptions:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Factors of the terms of the loss, by name."""
-        raise NotImplementedError
+        """Factors of the terms of the loss, by name: ``content`` for `content_weight`, and so on."""
+        factors = [field.name for field in fields(self) if field.name.endswith(_FACTOR)]
+        return {name.removesuffix(_FACTOR): getattr(self, name) for name in factors}
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,6 @@ class TrainingOptions(CommonOptions):
         """
         return JohnsonNetwork.stock(self.network, self.alpha, self.blocks)
 
-    @property
-    def weights(self) -> dict[str, float]:
-        return {
-            "content": self.content_weight,
-            "style": self.style_weight,
-            "color": self.color_weight,
-            "tv": self.tv_weight,
-        }
-
 
 @dataclass(frozen=True)
 class AdaINOptions(CommonOptions):
@@ -124,12 +118,3 @@ class AdaINOptions(CommonOptions):
     gram_weight: float = 0.5
     tv_weight: float = 0.0
     rounded: int | None = None
-
-    @property
-    def weights(self) -> dict[str, float]:
-        return {
-            "content": self.content_weight,
-            "style": self.style_weight,
-            "gram": self.gram_weight,
-            "tv": self.tv_weight,
-        }

@@ -65,7 +65,8 @@ class Trainer:
         moved = [part.to(self.device) for part in batch] if isinstance(batch, list) else batch.to(self.device)
         terms = self.objective.terms(self._joined, moved, self.done)
         self._optimizer.zero_grad()
-        torch.stack([self.objective.weights[name] * term for name, term in terms.items()]).sum().backward()  # type: ignore[no-untyped-call]
+        weighted = [self.objective.weights[name] * term for name, term in terms.items()]
+        torch.autograd.backward(torch.stack(weighted).sum())
         self._optimizer.step()
         self._schedule.step()
         self._look()  # which waits for the step before, and not for this one

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample
 
+from vggquant.pictures.colors import LUMA
+
 FINER = 2  # times as finely as a view that pictures are looked up, then averaged, so that little aliases
-GREY = (0.299, 0.587, 0.114)  # how bright red, green and blue are
 
 
 class Pictures:
@@ -38,7 +39,7 @@ class Pictures:
         self._whole = torch.tensor([[[height], [width]]], device=self.device)
         # made once, for what is moved to a GPU makes it wait
         self._identity = torch.eye(3, device=self.device)
-        self._grey = torch.tensor(GREY, device=self.device).expand(3, 3)
+        self._grey = torch.tensor(LUMA, device=self.device).expand(3, 3)
         self._cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=self.device) / math.sqrt(3)
 
     def __len__(self) -> int:
