@@ -18,11 +18,31 @@ def test_a_large_kernel(channels: tuple[int, int], kernel: int) -> None:
     assert torch.allclose(phases.convolution(x, weight), conv2d(x, weight), atol=1e-4)
 
 
+BORDERS = pytest.mark.parametrize(("before", "behind"), [("replicate", "reflect"), ("constant", "constant")])
+
+
+@BORDERS
 @pytest.mark.parametrize("size", [(1, 1), (5, 4), (6, 8)])
-def test_doubled_images(size: tuple[int, int]) -> None:
+def test_doubled_images(size: tuple[int, int], before: str, behind: str) -> None:
     x, weight = torch.randn(2, 5, *size), torch.randn(7, 5, 3, 3)
-    expected = conv2d(pad(interpolate(x, scale_factor=2), (1, 1, 1, 1), mode="reflect"), weight)
-    assert torch.allclose(phases.doubled_convolution(x, weight), expected, atol=1e-4)
+    expected = conv2d(pad(interpolate(x, scale_factor=2), (1, 1, 1, 1), mode=behind), weight)
+    found = phases.doubled_convolution(pad(x, (1, 1, 1, 1), mode=before), weight)
+    assert torch.allclose(found, expected, atol=1e-4)
+
+
+@BORDERS
+@pytest.mark.parametrize("size", [(1, 1), (5, 4), (6, 8)])
+def test_doubled_images_of_which_each_channel_is_convolved_alone(
+    size: tuple[int, int], before: str, behind: str
+) -> None:
+    x = torch.randn(2, 5, *size).double().requires_grad_()
+    depthwise, pointwise = torch.randn(5, 1, 3, 3).double(), torch.randn(7, 5, 1, 1).double()
+    doubled = pad(interpolate(x, scale_factor=2), (1, 1, 1, 1), mode=behind)
+    expected = conv2d(conv2d(doubled, depthwise, groups=5), pointwise)
+    found = phases.doubled_separable_convolution(pad(x, (1, 1, 1, 1), mode=before), depthwise, pointwise)
+    assert torch.allclose(found, expected)
+    (slope,), (expected_slope,) = (torch.autograd.grad(made.square().sum(), [x]) for made in (found, expected))
+    assert torch.allclose(slope, expected_slope)
 
 
 @pytest.mark.parametrize("size", [(3, 5), (6, 2), (8, 8)])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, max_pool2d, relu
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate, max_pool2d, pad, relu
 
 from vggquant.errors import OptionError, PictureError
 from vggquant.models import phases
@@ -212,6 +212,7 @@ class _Convolution(nn.Module):
         if self.training:
             found: Tensor = self(interpolate(x, scale_factor=2, mode="nearest"))
             return found
+        x = pad(x, (1, 1, 1, 1), mode="replicate")
         return phases.doubled_convolution(x, self.weight) + self.bias[:, None, None]
 
 

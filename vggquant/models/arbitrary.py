@@ -20,6 +20,7 @@ SMALLEST = 16  # pixels of a side, which reflection at the border of a quarter o
 STYLE_SIDE = 256  # pixels of a side of the pictures that a predictor looks at
 SHRINKS = 4  # sides of pictures over those of the residual blocks
 EPSILON = 1e-5  # added to variances
+DOUBLING = ("up1", "up2")  # layers before which images are doubled by repeating pixels
 
 
 class Arbitrary(nn.Module):
@@ -205,9 +206,9 @@ class Transfer(nn.Module):
             x = relu_(self.get_submodule(name)(x))
         for block in self._blocks:
             within = relu_(self._steered(f"{block}_1", x, codes))
-            x = x + self._steered(f"{block}_2", within, codes)
-        for name in ("up1", "up2"):
-            x = relu_(self._steered(name, interpolate(x, scale_factor=2, mode="nearest"), codes))
+            x = self._steered(f"{block}_2", within, codes).add_(x)
+        for name in DOUBLING:
+            x = relu_(self._steered(name, x, codes))
         x = x[:, :, : contents.shape[2], : contents.shape[3]]  # halved and doubled, a side may have grown
         return torch.sigmoid(self._steered("out", x, codes))
 
@@ -246,6 +247,7 @@ class _Steered(nn.Module):
     def __init__(self, layer: TransferLayer, border: Border) -> None:
         super().__init__()
         self._layer, self._border = layer, border
+        self._doubles = layer.name in DOUBLING
         inside, outside, kernel = layer.in_channels, layer.out_channels, layer.kernel
         if layer.separable:
             self.depthwise = nn.Conv2d(inside, inside, kernel, groups=inside, bias=False)
@@ -260,8 +262,7 @@ class _Steered(nn.Module):
         nn.init.zeros_(self.shift.bias)
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
-        x = _bordered(x, self._layer.kernel, self._border)
-        x = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
+        x = self._doubled(x) if self._doubles else self._convolved(x)
         gain, shift = (_steering(part, codes, x) for part in (self.gain, self.shift))
         wide = x.float()  # in a half type too much of small deviations would be lost
         if wide.is_contiguous(memory_format=torch.channels_last):
@@ -269,7 +270,20 @@ class _Steered(nn.Module):
         else:
             variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
         scale = gain * (variance + EPSILON).rsqrt()
-        return torch.addcmul(shift - mean * scale, wide, scale).to(gain.dtype)
+        out = None if torch.is_grad_enabled() else wide  # memory that is at hand, where no gradient needs it as it was
+        return torch.addcmul(shift - mean * scale, wide, scale, out=out).to(gain.dtype)
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        x = _bordered(x, self._layer.kernel, self._border)
+        found: Tensor = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
+        return found
+
+    def _doubled(self, x: Tensor) -> Tensor:
+        """The same of images that are doubled before, whose pixels are never written."""
+        x = pad(x, (1, 1, 1, 1), mode="replicate" if self._border == "reflect" else "constant")
+        if self._layer.separable:
+            return phases.doubled_separable_convolution(x, self.depthwise.weight, self.pointwise.weight)
+        return phases.doubled_convolution(x, self.convolution.weight)
 
 
 def seen(styles: Tensor) -> Tensor:

@@ -115,5 +115,5 @@ class _DoublingConvolution(_Convolution):
 
     def convolved(self, x: Tensor) -> Tensor:
         if phases.serves(x):
-            return phases.doubled_convolution(x, self.weight)
+            return phases.doubled_convolution(pad(x, (1, 1, 1, 1), mode="replicate"), self.weight)
         return super().convolved(interpolate(x, scale_factor=2, mode="nearest"))

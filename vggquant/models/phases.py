@@ -1,7 +1,7 @@
 """Convolutions of a few channels over large pictures, arranged so that they fill the vectors of a processor.
 
 A block of pixels is taken as one pixel with the channels of all of them, its phases, and the kernel is rearranged
-alike: the same sums, with eight times the channels. Which layers are computed like this is left to `johnson`.
+alike: the same sums, with eight times the channels. Which layers are computed like this is left to the painters.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, pad
 
 DOWN, ACROSS = 2, 4  # pixels of a block
 _GROUP = 8  # pixels whose channels are summed beside each other
+_CACHED = 2**18  # numbers that a processor keeps near it while it squares and sums them
 # a kernel of three over pixels that are doubled, as kernels over the pixels before: by phase, tap before, tap behind
 _DOUBLED = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0), (0.0, 0.0, 0.0)), ((0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
@@ -42,18 +43,41 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """A convolution of 3 × 3 of images that are doubled by repeating pixels, with reflected borders.
+    """A convolution of 3 × 3 of images that are doubled by repeating pixels.
 
     Args:
-        x: (N, I, H, W), before they are doubled.
+        x: (N, I, H + 2, W + 2), before they are doubled, with a border that is there already: pixels repeated once are
+            what pixels reflected are after they are doubled.
         weight: (O, I, 3, 3).
 
     Returns:
         (N, O, 2H, 2W).
     """
-    taps = torch.tensor(_DOUBLED).to(weight)
-    phases = torch.einsum("apk,bql,oikl->aboipq", taps, taps, weight)
-    return _together(_convolved(pad(x, (1, 1, 1, 1), mode="replicate"), phases.flatten(0, 2)), 2, 2)
+    return _together(_convolved(x, _doubled(weight).flatten(0, 2)), 2, 2)
+
+
+def doubled_separable_convolution(x: Tensor, depthwise: Tensor, pointwise: Tensor) -> Tensor:
+    """A separable convolution of 3 × 3 of images that are doubled by repeating pixels.
+
+    Args:
+        x: (N, I, H + 2, W + 2), as `doubled_convolution` takes them.
+        depthwise: (I, 1, 3, 3).
+        pointwise: (O, I, 1, 1).
+
+    Returns:
+        (N, O, 2H, 2W).
+    """
+    count, channels, height, width = x.shape[0], x.shape[1], x.shape[2] - 2, x.shape[3] - 2
+    whole = None
+    for down, row in enumerate(_doubled(depthwise)):
+        for across, phase in enumerate(row):
+            kernel = phase[:, :, down : down + 2, across : across + 2]  # of which the rest is nought
+            found = conv2d(_convolved(x, kernel, channels), pointwise)
+            if whole is None:
+                whole = found.new_empty(count, 2 * height, 2 * width, len(pointwise)).permute(0, 3, 1, 2)
+            whole[:, :, down::2, across::2] = found[:, :, down : down + height, across : across + width]
+    assert whole is not None
+    return whole
 
 
 def instance_norm(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
@@ -80,13 +104,21 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     group = math.gcd(_GROUP, height * width)
     rows = x.permute(0, 2, 3, 1).reshape(count, -1, group * channels)
     mean = rows.mean(1).view(count, group, channels).mean(1)
-    squares = (rows - mean[:, None].repeat(1, 1, group)).square_().mean(1)
-    variance = squares.view(count, group, channels).mean(1)
+    middle = mean[:, None].repeat(1, 1, group)
+    parts = rows.split(max(1, _CACHED // (count * group * channels)), 1)
+    squares = sum(((part - middle).square_().sum(1) for part in parts), torch.zeros(()).to(x))
+    variance = squares.view(count, group, channels).sum(1) / (height * width)
     return mean[:, :, None, None], variance[:, :, None, None]
 
 
-def _convolved(x: Tensor, weight: Tensor) -> Tensor:
-    return conv2d(x, weight.contiguous(memory_format=torch.channels_last))
+def _doubled(weight: Tensor) -> Tensor:
+    """Kernels (O, I, 3, 3) of images that are doubled, as the four (2, 2, O, I, 3, 3) of what they were before."""
+    taps = torch.tensor(_DOUBLED).to(weight)
+    return torch.einsum("apk,bql,oikl->aboipq", taps, taps, weight)
+
+
+def _convolved(x: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+    return conv2d(x, weight.contiguous(memory_format=torch.channels_last), groups=groups)
 
 
 def _apart(x: Tensor) -> Tensor:
