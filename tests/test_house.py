@@ -61,11 +61,11 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "training": (
         ("options",),
-        ("checks", "crops", "checkpoints", "processes", "packing", "views", "normalising"),
-        ("pruning", "rounded"),
+        ("checks", "crops", "checkpoints", "processes", "packing", "normalising"),
+        ("pruning", "rounded", "views"),
         ("trainer",),
-        ("objective", "adain_objective", "distil", "running"),
-        ("training", "adain"),
+        ("objective", "adain_objective", "distil_objective", "running"),
+        ("training", "adain", "distilling"),
     ),
     "comparison": (
         ("sample_pictures", "subjects"),
@@ -79,7 +79,8 @@ ROOMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cli": (
         ("output", "options"),
         ("progress", "failures"),
-        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "prune", "page"),
+        ("training",),
+        ("pack", "unpack", "info", "verify", "compare", "stylize", "train", "prune", "distil", "page"),
         ("app",),
     ),
 }

@@ -31,7 +31,7 @@ def plain(*words: object) -> list[str]:
 
 
 def test_commands_and_options() -> None:
-    assert plain("") == ["compare", "info", "pack", "page", "prune", "stylize", "train", "unpack", "verify"]
+    assert plain("") == ["compare", "distil", "info", "pack", "page", "prune", "stylize", "train", "unpack", "verify"]
     assert plain("unpack", "--d") == ["--dtype"]
     assert plain("unpack", "vgg19", "x.pth", "--dtype", "") == ["float32", "float16", "bfloat16"]
     assert plain("pack", "vgg19", "x", "--layout", "t") == ["torchvision"]

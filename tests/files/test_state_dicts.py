@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,17 @@ from torch import nn
 
 from tests.conftest import Floats
 from tests.files.conftest import UPTO, VGG11
-from vggquant import VGG
+from vggquant import VGG, load_stylizer, pack
 from vggquant.errors import OptionError, SourceError
 from vggquant.files.sources import Source, SourceLike, read_source
 from vggquant.files.state_dicts import checksum, read_state_dict
 from vggquant.files.tensors import WRAPPERS
+from vggquant.models.adain import AdaIN
+from vggquant.models.arbitrary import Arbitrary
+from vggquant.models.johnson import Johnson
+from vggquant.networks.adain import AdaINNetwork
+from vggquant.networks.arbitrary import ArbitraryNetwork
+from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.networks.vgg import require_vgg
 
 State = dict[str, torch.Tensor]
@@ -78,6 +85,27 @@ def test_a_vgg_of_this_package_says_what_it_is(preprocessing: Any, arrays: dict[
     assert holds(source, arrays)
     with pytest.raises(SourceError, match=rf"^VGG: expected preprocessing {preprocessing}, which these weights"):
         read_source(vgg, preprocessing="caffe" if preprocessing == "torch" else "torch")
+
+
+@pytest.mark.parametrize(
+    "painter",
+    [
+        Johnson(JohnsonNetwork.stock("tiny", 0.125, 0)),
+        AdaIN(AdaINNetwork((8,) * 9)),
+        Arbitrary(ArbitraryNetwork((4, 6, 8), ("up2",), predictor=(8,) * 9)),
+    ],
+    ids=lambda painter: painter.network.family,
+)
+def test_a_painter_of_this_package_says_what_it_is(painter: Any, tmp_path: Path) -> None:
+    pack(painter, tmp_path / "packed", bits=8)
+    found = load_stylizer(tmp_path / "packed")
+    assert found.network == painter.network
+    assert [*found.state_dict()] == [*painter.state_dict()]
+    with pytest.raises(OptionError, match="preprocessing: expected a VGG, which alone has preprocessing caffe"):
+        read_source(painter, preprocessing="caffe")
+    painter.extra = nn.Parameter(torch.zeros(1))
+    with pytest.raises(SourceError, match="extra"):
+        read_source(painter)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

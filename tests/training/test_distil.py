@@ -1,38 +1,35 @@
-"""Distillation: pupils come nearer to their teachers, and a separable one begins with what a plain one knows."""
+"""Distillation: pupils come nearer to their teachers, from files to a file, and a separable one begins with a plain."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from vggquant.models.arbitrary import Predictor, Transfer
-from vggquant.networks.arbitrary import ArbitraryNetwork, steered_names
-from vggquant.networks.vgg import STYLE_LAYERS
-from vggquant.training.distil import (
-    DistilOptions,
-    PredictorDistillation,
-    Samples,
-    TransferDistillation,
-    begin_with,
-    style_views,
-)
-from vggquant.training.views import Pictures
+from tests.conftest import run
+from vggquant import info, load_stylizer
+from vggquant.errors import OptionError, SourceError, StorageError
+from vggquant.files.container import read, write
+from vggquant.files.disk import read_file, sha256
+from vggquant.models.arbitrary import Arbitrary, Predictor, Transfer
+from vggquant.networks.arbitrary import ArbitraryNetwork, mobilenet, steered_names
+from vggquant.pictures.generated import generated_pictures
+from vggquant.progress import Progress
+from vggquant.training import DistilOptions, Teacher, TrainingInterrupted, distil
+from vggquant.training.distil_objective import MIXTURES, CodeLoss, PaintingLoss
+from vggquant.training.distilling import begin_with
+from vggquant.training.packing import unquantized
 
 NETWORK = ArbitraryNetwork((4, 6, 8), predictor=(8,) * 9)
 SEPARABLE = replace(NETWORK, separable=steered_names())
-OPTIONS = DistilOptions(batch=4, learning_rate=0.01, side=32, style_side=48, contents=6, styles=5)
-
-
-@pytest.fixture(scope="module")
-def pictures() -> Pictures:
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(4, 3, 6, 8, generator=generator)
-    return Pictures([*(255 * interpolate(coarse, (48, 64), mode="bilinear")).byte()], "cpu")
+SMALL = DistilOptions(steps=4, size=32, style_size=40, batch=4, learning_rate=0.01)
+PIXELS = replace(SMALL, content_weight=0.0, style_weight=0.0)
 
 
 def mean_colors(views: Tensor) -> Tensor:
@@ -50,74 +47,147 @@ def eyes(images: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
     return {layer: images[:, :, :: len(layer) - 6, ::2] for layer in layers}
 
 
-def test_a_predictor_learns_its_teachers_numbers(pictures: Pictures) -> None:
+TEACHER = Teacher(mean_colors, tinted, "a teacher of colours", "who taught")
+
+
+@pytest.fixture(autouse=True)
+def small_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vggquant.training.views.STYLE_SIDE", 48)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs, paintings, and narrow networks that were never trained: `plain` and `separable`."""
+    folder = tmp_path_factory.mktemp("pictures")
+    made = generated_pictures(6, 64, 72, 3)
+    for name, pictures in (("photos", made[:3]), ("paintings", made[3:])):
+        (folder / name).mkdir()
+        for index, picture in enumerate(pictures):
+            Image.fromarray(picture).save(folder / name / f"{index}.png")
     torch.manual_seed(0)
-    begun = PredictorDistillation(NETWORK, mean_colors, pictures, pictures, OPTIONS)
-    losses = [float(begun.step(number / 12)["code"]) for number in range(12)]
-    assert sum(losses[-3:]) < 0.75 * sum(losses[:3])
-    predictor = begun.predictor
-    assert [*predictor.state_dict()] == [*Predictor(NETWORK).state_dict()]
-    assert not predictor.training
+    for name, network in (("plain", NETWORK), ("separable", SEPARABLE)):
+        weights = unquantized(Arbitrary(network), "for a test", "whose it is")
+        write(folder / name, weights)
+    return folder
 
 
-def test_a_painter_adds_styles(pictures: Pictures) -> None:
+def taught(teacher: Any, folder: Path, out: Path, options: DistilOptions = PIXELS, **given: Any) -> Any:
+    return distil(teacher, folder / "paintings", out, options, **{"images": folder / "photos", **given})
+
+
+def test_a_plain_network_becomes_a_separable_one(folder: Path, tmp_path: Path) -> None:
+    """The step of the article, with the losses of a VGG beside it."""
+    seen: list[Progress] = []
+    out, options = tmp_path / "out", replace(SMALL, separable=True, steps=12)
+    report = taught(
+        folder / "plain", folder, out, options, progress=seen.append, preview=tmp_path / "preview.png", bits=6
+    )
+    assert len(seen) == 12
+    assert set(report.loss) == {"pixel", "content", "style"}
+    assert seen[-1].values["pixel"] < seen[0].values["pixel"]
+    found, before = load_stylizer(out), load_stylizer(folder / "plain")
+    assert isinstance(found, Arbitrary)
+    assert found.network == SEPARABLE
+    assert report.bytes == out.stat().st_size
+    assert report.parameters == SEPARABLE.parameters
+    assert {tensor.codes.bits for tensor in read(out).palettized.values()} == {6}
+    same = found.predictor.state_dict()
+    for name, tensor in before.predictor.state_dict().items():  # which stays, but for the codes
+        torch.testing.assert_close(same[name], tensor, rtol=0.1, atol=0.05)
+    assert info(out).attribution == "whose it is"  # once
+    changes = str(info(out).changes)
+    digest = sha256(read_file(folder / "plain"))
+    assert changes.startswith("for a test; ")  # what was done before
+    assert f"; its transfer network distilled from the network of SHA-256 {digest} by vggquant " in changes
+    assert "on 3 pictures" in changes
+    with Image.open(tmp_path / "preview.png") as preview:
+        assert preview.size == (72, 64)
+
+
+def test_any_callables_teach(folder: Path, tmp_path: Path) -> None:
+    """Without a network to begin with both parts are new, and normalised while they learn."""
+    seen: list[Progress] = []
+    out = tmp_path / "out"
+    options = replace(PIXELS, part="predictor", width=0.02, steps=25, learning_rate=0.02)
+    report = taught(TEACHER, folder, out, options, progress=seen.append)
+    first, last = (sum(shown.values["code"] for shown in part) for part in (seen[:3], seen[-3:]))
+    assert last < 0.9 * first  # means over all steps so far
+    found = load_stylizer(out)
+    assert isinstance(found, Arbitrary)
+    assert found.network == ArbitraryNetwork(predictor=mobilenet(0.02))
+    assert set(report.loss) == {"code"}
+    assert info(out).attribution == "who taught"
+    assert str(info(out).changes).startswith("its predictor distilled from a teacher of colours by vggquant ")
+
+
+@pytest.mark.parametrize("network", [NETWORK, SEPARABLE])
+def test_a_transfer_network_learns_its_teachers_pictures(network: ArbitraryNetwork) -> None:
+    torch.manual_seed(0)
+    pupil = Transfer(network)
+    loss = PaintingLoss(TEACHER, eyes, SMALL.weights, "float32")
+    optimizer = torch.optim.Adam(pupil.parameters(), lr=0.01)
+    batch = torch.rand(4, 3, 32, 32), torch.rand(4, 3, 40, 40), torch.zeros(4, 2)
+    pixels = []
+    for step in range(30):
+        terms = loss.terms(pupil, batch, step)
+        optimizer.zero_grad()
+        terms["pixel"].backward()
+        optimizer.step()
+        pixels.append(terms["pixel"].item())
+    assert pixels[-1] < 0.5 * pixels[0]
+
+
+def test_losses_are_relative_squares() -> None:
+    loss = PaintingLoss(TEACHER, eyes, SMALL.weights, "float32")
+    contents = torch.rand(3, 3, 32, 32)
+    batch = contents, contents, torch.zeros(3, 2)  # each is its own style
+    same = loss.terms(lambda contents, codes: contents, batch, 0)
+    assert float(same["content"]) == pytest.approx(0, abs=1e-6)
+    assert float(same["style"]) == pytest.approx(0, abs=1e-6)
+    doubled = loss.terms(lambda contents, codes: 2 * contents, batch, 0)
+    assert float(doubled["content"]) == pytest.approx(1, abs=1e-4)
+    assert float(doubled["style"]) == pytest.approx(9, abs=1e-3)
+    assert float(loss.terms(tinted, batch, 0)["pixel"]) == 0
+    own = loss.terms(lambda contents, codes: 2 * contents, (*batch[:2], torch.tensor([[1.0, 0]]).repeat(3, 1)), 0)
+    assert float(own["style"]) == 0  # which is not asked for
+
+
+def test_shares_are_of_the_contents_own_style_and_of_the_next() -> None:
+    seen: list[Tensor] = []
+
+    def paint(contents: Tensor, codes: Tensor) -> Tensor:
+        seen.append(codes)
+        return contents
+
+    contents, styles = torch.full((4, 3, 32, 32), 0.5), torch.arange(4.0)[:, None, None, None].expand(4, 3, 32, 32) / 4
+    shares = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 0.25], [0.5, 0.0]])
+    loss = PaintingLoss(TEACHER, None, SMALL.weights, "float32")
+    assert set(loss.terms(paint, (contents, styles, shares), 0)) == {"pixel"}
+    torch.testing.assert_close(seen[0][:, 0], torch.tensor([0.0, 0.5, 0.5 + 0.0625, (0.75 + 0.5) / 2]))
+
+
+def test_the_teacher_adds_styles_for_the_predictor() -> None:
     seen: list[Tensor] = []
 
     def painter(contents: Tensor, codes: Tensor) -> Tensor:
         seen.append(codes)
         return torch.full_like(contents, 0.25)
 
-    taught: list[Tensor] = []
-
-    def teacher(views: Tensor) -> Tensor:
-        taught.append(views)
-        return mean_colors(views)
-
-    PredictorDistillation(NETWORK, teacher, pictures, pictures, OPTIONS, painter).step(0.5)
-    assert [tuple(codes.shape) for codes in seen] == [(1, 100)]
-    assert torch.equal(taught[1][0], torch.full((3, 256, 256), 0.25))
-    assert torch.equal(taught[1][1:], taught[0][1:])
-
-
-@pytest.mark.parametrize("network", [NETWORK, SEPARABLE])
-def test_a_transfer_network_learns_its_teachers_pictures(pictures: Pictures, network: ArbitraryNetwork) -> None:
-    torch.manual_seed(0)
-    samples = Samples(mean_colors, eyes, pictures, pictures, OPTIONS)
-    begun = TransferDistillation(network, tinted, samples, replace(OPTIONS, content_weight=0.1, style_weight=0.1))
-    rows = [begun.step(number / 40) for number in range(40)]
-    assert set(rows[0]) == {"pixel", "content", "style"}
-    assert sum(float(row["pixel"]) for row in rows[-5:]) < 0.5 * sum(float(row["pixel"]) for row in rows[:5])
-    assert [*begun.transfer.state_dict()] == [*Transfer(network).state_dict()]
-
-
-def test_without_a_vgg_pixels_alone_are_compared(pictures: Pictures) -> None:
-    samples = Samples(mean_colors, None, pictures, pictures, OPTIONS)
-    assert set(TransferDistillation(NETWORK, tinted, samples, OPTIONS).step(0.5)) == {"pixel"}
-
-
-def test_losses_are_relative_squares(pictures: Pictures) -> None:
-    options = replace(OPTIONS, own=0.0, blended=0.0, batch=64)
-    samples = Samples(mean_colors, eyes, pictures, pictures, options)
-    batch = samples.batch(options)
-    assert torch.equal(batch.alone, torch.ones(64))
-    same = samples.losses(batch.contents, batch)
-    assert float(same["content"]) < 1e-4  # kept in bfloat16
-    doubled = samples.losses(2 * batch.contents, batch)
-    assert float(doubled["content"]) == pytest.approx(1, abs=0.01)
-    assert float(samples.losses(0 * batch.contents, batch)["style"]) == pytest.approx(1)
-    nothing = samples.losses(batch.contents, replace(batch, alone=torch.zeros(64)))
-    assert float(nothing["style"]) == 0
-    assert len(STYLE_LAYERS) == 5
-
-
-def test_some_contents_keep_their_own_style_and_some_have_one_between(pictures: Pictures) -> None:
-    options = replace(OPTIONS, own=0.3, blended=0.3, batch=200)
-    samples = Samples(mean_colors, None, pictures, pictures, options)
-    batch = samples.batch(options)
-    own = torch.isclose(batch.codes, mean_colors(batch.contents), atol=5e-3).all(1)
-    assert 0.15 < float(own.float().mean()) < 0.45
-    assert 0.25 < float(batch.alone.mean()) < 0.55
-    assert not bool((own & (batch.alone == 1)).any())
+    views = torch.rand(8, 3, 16, 16)
+    looked: list[Tensor] = []
+    CodeLoss(Teacher(mean_colors, painter, ""), "float32").terms(
+        lambda batch: looked.append(batch) or mean_colors(batch),
+        views,
+        0,  # type: ignore[func-returns-value]
+    )
+    codes = mean_colors(views)
+    expected = [torch.lerp(codes[index], codes[index + 1], share) for index, share in enumerate(MIXTURES)]
+    torch.testing.assert_close(seen[0], torch.stack(expected))
+    assert torch.equal(looked[0][:2], torch.full((2, 3, 16, 16), 0.25))
+    assert torch.equal(looked[0][2:], views[2:])
+    alone = CodeLoss(Teacher(mean_colors, painter, ""), "float32").terms(mean_colors, views[:1], 0)
+    assert float(alone["code"]) == 0
+    assert len(seen) == 1
 
 
 def test_a_separable_network_begins_with_a_plain_one() -> None:
@@ -133,15 +203,77 @@ def test_a_separable_network_begins_with_a_plain_one() -> None:
     assert not torch.allclose(other(contents, codes), plain(contents, codes), atol=0.01)
 
 
-def test_a_network_goes_on_from_where_another_is(pictures: Pictures) -> None:
-    start = Transfer(NETWORK)
-    samples = Samples(mean_colors, None, pictures, pictures, OPTIONS)
-    begun = TransferDistillation(NETWORK, tinted, samples, OPTIONS, start)
-    found = begun.transfer.state_dict()
-    assert all(torch.equal(found[name], tensor) for name, tensor in start.state_dict().items())
+def test_going_on_is_exact_and_a_new_predictor_keeps_its_statistics(folder: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    options = replace(PIXELS, part="predictor", width=0.02)
+    taught(folder / "plain", folder, whole, options)
+
+    def stop(progress: Progress) -> None:
+        if progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterrupted, match="Interrupted after step 2 of 4"):
+        taught(folder / "plain", folder, halves, options, progress=stop, every=1)
+    taught(folder / "plain", folder, halves, options, resume=f"{halves}.checkpoint")
+    assert halves.read_bytes() == whole.read_bytes()
+    with pytest.raises(TrainingInterrupted):
+        taught(folder / "plain", folder, tmp_path / "other", options, progress=stop)
+    with pytest.raises(SourceError, match=r"teacher: expected the network of SHA-256 \w+, as asked for now, got the "):
+        taught(folder / "separable", folder, tmp_path / "other", options, resume=tmp_path / "other.checkpoint")
 
 
-def test_styles_are_of_one_side(pictures: Pictures) -> None:
-    views = style_views(pictures, pictures, 6)
-    assert views.shape == (6, 3, 256, 256)
-    assert 0 <= float(views.min()) < float(views.max()) <= 1
+def test_a_network_goes_on_from_where_another_is(folder: Path, tmp_path: Path) -> None:
+    """With a teacher beside it, and its other part as it was."""
+    options = replace(PIXELS, steps=1, learning_rate=1e-9)
+    taught(folder / "separable", folder, tmp_path / "out", options, start=folder / "plain", bits=8)
+    found, before = load_stylizer(tmp_path / "out"), load_stylizer(folder / "plain")
+    assert found.network == before.network
+    for name, tensor in before.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0.05, atol=0.02)
+    assert [*found.predictor.state_dict()] == [*Predictor(NETWORK).state_dict()]
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "said"),
+    [
+        ({"part": "both"}, {}, "part: expected one of predictor, transfer, got both"),
+        ({"style_size": 8}, {}, "style_size: expected a whole number from 16 to 2048, got 8"),
+        ({"width": 0.5}, {}, "width: expected an option of the part predictor, got transfer; leave it out"),
+        ({"part": "predictor", "width": 0.0}, {}, "width: expected a number above 0, up to 1.5, got 0.0"),
+        ({"part": "predictor", "width": "wide"}, {}, "width: expected a number, got wide"),
+        ({"part": "predictor", "separable": True}, {}, "separable: expected an option of the part transfer"),
+        ({"pixel_weight": 0.0}, {}, "style_weight: expected a weight above 0, got none"),
+        ({}, {"start": "starry"}, "starry: start: expected a network of the family arbitrary, got johnson"),
+        ({}, {"bits": 9}, "bits: expected"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    options: dict[str, Any], given: dict[str, Any], said: str, folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError) as refused:
+        taught(TEACHER, folder, tmp_path / "out", replace(PIXELS, **options), **given)
+    assert said in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_teacher_is_neither_another_network_nor_replaced(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="adain: teacher: expected a network of the family arbitrary, got adain"):
+        taught("adain", folder, tmp_path / "out")
+    before = (folder / "plain").read_bytes()
+    with pytest.raises(StorageError):
+        taught(folder / "plain", folder, folder / "plain", force=True)
+    assert (folder / "plain").read_bytes() == before
+
+
+def test_the_command(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ("distil", folder / "plain", "-o", out, "--images", folder / "photos", "--styles", folder / "paintings")
+    small = ("--steps", "1", "--size", "32", "--style-size", "32", "--batch", "2", "--separable")
+    result = run(*asked, *small)
+    assert result.exit_code == 0, result.output
+    said = f"{out}: {SEPARABLE.parameters:,} parameters in {out.stat().st_size:,} bytes; pixel "
+    assert result.stdout.startswith(said)
+    assert run("info", out).exit_code == 0
+    wrong = run(*asked, "--force", "--width", "0.5")
+    assert wrong.exit_code == 2
+    assert wrong.stderr == "Error: --width: expected an option of the part predictor, got transfer; leave it out\n"

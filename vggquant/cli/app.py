@@ -20,6 +20,7 @@ from vggquant.wording import INTERRUPTED
 
 COMMANDS = (
     "compare",
+    "distil",
     "info",
     "pack",
     "page",

@@ -8,25 +8,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from vggquant.cli.options import (
-    FILE,
-    FOLDER,
-    PAINTER,
-    Decorator,
-    Word,
-    count_option,
-    examples,
-    force_option,
-    number_option,
-    quiet_option,
-)
-from vggquant.cli.output import echo, echo_notes
+from vggquant.cli.options import FILE, FOLDER, Decorator, Word, count_option, examples, number_option
 from vggquant.cli.progress import progress_bar
+from vggquant.cli.training import echo_report, how_it_is_made, what_is_read
 from vggquant.errors import OptionError
 from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.johnson import STOCK
-from vggquant.style.options import PRECISIONS
-from vggquant.training.options import EVERY, PARTS, AdaINOptions, TrainingOptions
+from vggquant.training.options import PARTS, AdaINOptions, TrainingOptions
 
 DEFAULTS, ADAIN = TrainingOptions(), AdaINOptions()
 ADAIN_OPTIONS = {field.name for field in dataclasses.fields(AdaINOptions)} - {"rounded"}
@@ -57,8 +45,7 @@ def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
     ),
 )
 @click.argument("style", type=FILE, required=False)
-@click.option("-o", "--out", required=True, type=FILE, help="Packed file to write.")
-@click.option("--images", type=FOLDER, help="Photographs to train on.  [default: generated pictures]")
+@what_is_read
 @click.option("--styles", type=FOLDER, help="Paintings whose styles adain is trained on, instead of STYLE.")
 @click.option(
     "--network",
@@ -80,31 +67,14 @@ def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
 @number_option("--tv-weight", DEFAULTS.tv_weight, "How much smoothness counts (total variation).")
 @by_network("--learning-rate", float, "Adam's, at its highest.")
 @click.option(
-    "--precision",
-    type=Word(PRECISIONS),
-    default=DEFAULTS.precision,
-    show_default=True,
-    help="What the VGG computes in; auto is bf16 where the processor has it.",
-)
-@count_option("--seed", DEFAULTS.seed, "Of all that is random.")
-@click.option(
     "--part",
     type=Word(PARTS),
     default=ADAIN.part,
     show_default=True,
     help="What of adain is trained: its decoder, or both that and the encoder.",
 )
-@click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules as for pack.  [default: 8]")
-@click.option("--max-size", metavar="SIZE", help="Instead, the largest size of the file, such as 17KB.")
 @click.option("--rounded", is_flag=True, help="Train adain with its weights rounded to the width of --bits.")
-@click.option("--start", type=PAINTER, help="A network of the same shape to begin with, such as starry.")
-@click.option("--checkpoint", type=FILE, help="What training goes on from later, kept.  [default: OUT.checkpoint]")
-@click.option("--resume", type=FILE, help="Go on from a checkpoint, exactly; with the same options.")
-@click.option("--preview", type=FILE, help="Picture to write on the way: the first photograph, painted.")
-@count_option("--every", EVERY, "Steps from one checkpoint and preview to the next.")
-@click.option("--device", metavar="DEVICE", default="cpu", show_default=True, help="Where torch computes, e.g. cuda.")
-@force_option
-@quiet_option
+@how_it_is_made("A network of the same shape to begin with, such as starry.")
 def train(
     style: str | None, styles: str | None, out: str, network: str, rounded: bool, quiet: bool, **given: Any
 ) -> None:
@@ -133,11 +103,7 @@ def train(
             if style is None or styles is not None:
                 raise OptionError("a STYLE picture", styles or "none", "name one", tensor="style")
             report = run(style, out, TrainingOptions(network=network, **chosen), progress=progress, **given)
-    if not report.bytes:  # another process wrote the file
-        return
-    echo_notes(report.notes, quiet=quiet)
-    loss = ", ".join(f"{name} {value:.3f}" for name, value in report.loss.items())
-    echo(f"{out}: {report.parameters:,} parameters in {report.bytes:,} bytes; {loss}")
+    echo_report(out, report, quiet=quiet)
 
 
 def _require_served(names: set[str], any_style: bool) -> None:

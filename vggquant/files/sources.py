@@ -25,11 +25,11 @@ from vggquant.files.hdf5_files import is_h5, read_h5
 from vggquant.files.known_files import PUBLISHED, PublishedFile
 from vggquant.files.layouts import LAYOUTS, Layout
 from vggquant.files.safetensors import check_header, parse_json
-from vggquant.files.state_dicts import Module, StateDict, checksum, name_of_state, read_state_dict
+from vggquant.files.state_dicts import RECORD, Module, StateDict, checksum, name_of_state, read_state_dict, recorded
 from vggquant.files.tensors import WeightFile, read_safetensors
 from vggquant.files.torch_files import START_BYTES, is_torch, read_torch
 from vggquant.files.weights import Provenance, Weights
-from vggquant.networks.families import network_from_record, record_of
+from vggquant.networks.families import network_from_record
 from vggquant.networks.network import Network, weight_specs
 from vggquant.networks.vgg import (
     ARCHITECTURES,
@@ -49,8 +49,6 @@ PAINTERS = (*ONE_STYLE, ANY_STYLE, "arbitrary")  # the words for all that paint
 WORDS = (EMBEDDED, SMALL, *PAINTERS)  # all that stand for an embedded file
 
 SourceLike = Readable | StateDict
-
-_RECORD = "vggquant.network"  # metadata of a float32 file: the record of a network that is no VGG
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +150,15 @@ def read_source(
     with located(name_of_source(found)):
         if isinstance(found, (Mapping, Module)):
             file = read_state_dict(found)
-            return _from_vgg(file, checksum(file.tensors), asked)
-        with open_content(found) as content:
-            file = _read_weightfile(content)
-        digest = sha256(*content.pieces)
-        if KEY in file.metadata:
-            return _from_packed(from_bytes(content.pieces[0]), digest, asked)
-        del content
-        if _RECORD in file.metadata:
+            digest = checksum(file.tensors)
+        else:
+            with open_content(found) as content:
+                file = _read_weightfile(content)
+            digest = sha256(*content.pieces)
+            if KEY in file.metadata:
+                return _from_packed(from_bytes(content.pieces[0]), digest, asked)
+            del content
+        if RECORD in file.metadata:
             return _from_network(file, digest, asked)
         return _from_vgg(file, digest, asked)
 
@@ -177,7 +176,7 @@ def describe(weights: Weights) -> dict[str, str]:
         metadata["sqnr_db"] = json.dumps(ratios)
         metadata["folded_batch_norm"] = json.dumps(provenance.folded_batch_norm)
     else:
-        metadata[_RECORD] = json.dumps(record_of(network), sort_keys=True, separators=(",", ":"))
+        metadata |= recorded(network)
         metadata["sqnr_db"] = json.dumps(dict(weights.sqnr_db))
     for key in ("attribution", "changes"):
         if (text := getattr(provenance, key)) is not None:
@@ -207,11 +206,11 @@ def _from_packed(packed: Weights, digest: str, asked: Asked) -> Source:
 
 def _from_network(file: WeightFile, digest: str, asked: Asked) -> Source:
     """The weights of a network that is no VGG, by the record that `describe` wrote."""
-    record = parse_json(file.metadata[_RECORD].encode("utf-8", "surrogatepass"), _RECORD)
+    record = parse_json(file.metadata[RECORD].encode("utf-8", "surrogatepass"), RECORD)
     network = network_from_record(record)
     if as_vgg(network):
         cure = "leave the record out, a VGG is known by its tensors"
-        raise NetworkError("a record of a network that is no VGG", "a VGG's", cure, tensor=_RECORD)
+        raise NetworkError("a record of a network that is no VGG", "a VGG's", cure, tensor=RECORD)
     _refuse_options_of_vggs(network, asked)
     arrays = read_network(file.tensors, network, ignore_extra=asked.ignore_extra)
     provenance = Provenance(

@@ -16,7 +16,11 @@ import numpy as np
 
 from vggquant.errors import SourceError, located
 from vggquant.files.tensors import WRAPPERS, Array, SourceTensor, WeightFile
-from vggquant.networks.vgg import Architecture
+from vggquant.networks.families import FAMILIES, record_of
+from vggquant.networks.network import Network
+from vggquant.networks.vgg import Architecture, as_vgg
+
+RECORD = "vggquant.network"  # metadata of a float32 file: the record of a network that is no VGG
 
 
 @runtime_checkable
@@ -38,7 +42,7 @@ def name_of_state(source: StateDict) -> str:
 def read_state_dict(source: StateDict) -> WeightFile:
     """Find the tensors of a state dict, bare or under one of `WRAPPERS`, or of a module.
 
-    Entries that are no tensors are passed over. What a `VGG` of this package knows of itself is noted as our files do.
+    Entries that are no tensors are passed over. What a module of this package knows of itself is noted as our files do.
 
     Args:
         source: torch tensors and NumPy arrays by name, or what has a state dict of them.
@@ -79,8 +83,17 @@ def checksum(tensors: Mapping[str, SourceTensor]) -> str:
     return digest.hexdigest()
 
 
+def recorded(network: Network) -> dict[str, str]:
+    """The record of a network that is no VGG, as metadata of a file of float32 weights."""
+    return {RECORD: json.dumps(record_of(network), sort_keys=True, separators=(",", ":"))}
+
+
 def _record(source: object) -> dict[str, str]:
-    """What a VGG of this package knows of itself, in the words of our files' metadata."""
+    """What a module of this package knows of itself, in the words of our files' metadata."""
+    network: Any = getattr(source, "network", None)
+    family = getattr(network, "family", None)
+    if isinstance(family, str) and family in FAMILIES and not as_vgg(network):
+        return recorded(network)
     architecture = getattr(source, "architecture", None)
     preprocessing, layers = getattr(source, "preprocessing", None), getattr(source, "layers", None)
     if not isinstance(architecture, Architecture) or preprocessing is None or not layers:

@@ -105,7 +105,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     rows = x.permute(0, 2, 3, 1).reshape(count, -1, group * channels)
     mean = rows.mean(1).view(count, group, channels).mean(1)
     middle = mean[:, None].repeat(1, 1, group)
-    parts = rows.split(max(1, _CACHED // (count * group * channels)), 1)
+    parts = torch.split(rows, max(1, _CACHED // (count * group * channels)), 1)
     squares = sum(((part - middle).square_().sum(1) for part in parts), torch.zeros(()).to(x))
     variance = squares.view(count, group, channels).sum(1) / (height * width)
     return mean[:, :, None, None], variance[:, :, None, None]

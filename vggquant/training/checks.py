@@ -12,9 +12,10 @@ from vggquant.networks.johnson import MOST_BLOCKS, STOCK
 from vggquant.networks.vgg import ARCHITECTURES, STYLE_LAYERS
 from vggquant.style.checks import SEEDS, require_weight
 from vggquant.style.options import PRECISIONS
-from vggquant.training.options import PARTS, AdaINOptions, CommonOptions, TrainingOptions
+from vggquant.training.options import PARTS, TAUGHT, AdaINOptions, CommonOptions, DistilOptions, TrainingOptions
 
 MOST_SIDE = 2048
+WIDEST = 1.5  # predictor, times a MobileNetV2
 _MOST = 10**9
 
 
@@ -43,6 +44,27 @@ def check_adain_options(options: AdaINOptions, every: int) -> None:
     _check_common(options, every, STYLE_LAYERS[:4])
     if options.rounded is not None:
         _require_whole("rounded", options.rounded, MIN_BITS, MAX_BITS)
+
+
+def check_distil_options(options: DistilOptions, every: int) -> None:
+    """The same for networks that learn from others.
+
+    Raises:
+        OptionError: One has none.
+    """
+    require_one_of("part", options.part, TAUGHT)
+    _check_common(options, every, STYLE_LAYERS)
+    _require_whole("style_size", options.style_size, _least_side(STYLE_LAYERS), MOST_SIDE)
+    if options.separable and options.part != "transfer":
+        raise OptionError("an option of the part transfer", options.part, "leave it out", tensor="separable")
+    if options.width is None:
+        return
+    if options.part != "predictor":
+        raise OptionError("an option of the part predictor", options.part, "leave it out", tensor="width")
+    _require_number("width", options.width, 0.6)
+    if not 0 < options.width <= WIDEST:
+        cure = "choose one, such as 0.6"
+        raise OptionError(f"a number above 0, up to {WIDEST}", options.width, cure, tensor="width")
 
 
 def _check_common(options: CommonOptions, every: int, layers: Sequence[str]) -> None:

@@ -5,8 +5,9 @@ Whether values have a meaning is checked by `checks`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypeVar, get_args
+from typing import ClassVar, Literal, TypeVar, get_args
 
 from vggquant.networks.johnson import JohnsonNetwork
 from vggquant.style.options import OTHER_SPELLINGS, Precision
@@ -17,6 +18,8 @@ _FACTOR = "_weight"  # how the names of options end that are factors of terms of
 
 Part = Literal["decoder", "both"]
 PARTS: tuple[Part, ...] = get_args(Part)
+Taught = Literal["predictor", "transfer"]
+TAUGHT: tuple[Taught, ...] = get_args(Taught)
 Options = TypeVar("Options", bound="CommonOptions")
 
 
@@ -40,6 +43,8 @@ class CommonOptions:
     learning_rate: float = 0.005
     precision: Precision = "auto"
     seed: int = 0
+
+    MOST_GRADIENT: ClassVar[float] = math.inf  # norm of all gradients together, beyond which they are scaled down
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "precision", OTHER_SPELLINGS.get(str(self.precision), self.precision))
@@ -118,3 +123,31 @@ class AdaINOptions(CommonOptions):
     gram_weight: float = 0.5
     tv_weight: float = 0.0
     rounded: int | None = None
+
+
+@dataclass(frozen=True)
+class DistilOptions(CommonOptions):
+    """How a network that paints in any style learns from another one.
+
+    Args:
+        part: Which part of it learns: its ``predictor``, or its ``transfer`` network.
+        separable: Whether its transfer network becomes separable; it stays what it is if not.
+        width: Of its predictor, times a MobileNetV2; what it is if not given.
+        style_size: Side of the styles in pixels. Strokes are learned as large as they are in them.
+        pixel_weight: Factor of the mean squared difference from the teacher's paintings.
+        content_weight: Factor of the content loss, ‖F − F*‖² / ‖F*‖² at relu4_2.
+        style_weight: Factor of the style loss, the mean of ‖G − G*‖² / ‖G*‖² over relu1_1 … relu5_1.
+    """
+
+    steps: int = 3000
+    batch: int = 16
+    learning_rate: float = 0.003
+    part: Taught = "transfer"
+    separable: bool = False
+    width: float | None = None
+    style_size: int = 448
+    pixel_weight: float = 100.0
+    content_weight: float = 0.5
+    style_weight: float = 2.0
+
+    MOST_GRADIENT: ClassVar[float] = 1.0

@@ -1,6 +1,6 @@
 """Teaches a network: the steps of a training, with what is written on the way and in the end.
 
-One step is left to `trainer`; what is trained on what, and for what, is told by `training` and `adain`.
+One step is left to `trainer`; what is trained on what, and for what, is told by `training`, `adain` and `distilling`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vggquant.packing.widths import Bits
 from vggquant.pictures.files import Picture, check_ending, write_picture
 from vggquant.progress import Progress, ProgressCallback
 from vggquant.training.checkpoints import ENDING, Task, is_checkpoint, read_checkpoint, write_checkpoint
+from vggquant.training.normalising import folded
 from vggquant.training.packing import palettized, unquantized
 from vggquant.training.processes import Processes
 from vggquant.training.rounded import round_weights, settle_weights
@@ -125,6 +126,7 @@ class Lesson:
         attribution: Authors and licence of what it was made from, for its file too.
         epoch: Steps after which the same crops come again; never if not given.
         rounded: Width of the codebooks that its weights are rounded to meanwhile; not at all if not given.
+        part: The module of it that learns; all of it if not given.
     """
 
     painter: Painter
@@ -136,6 +138,7 @@ class Lesson:
     attribution: str | None = None
     epoch: int | None = None
     rounded: int | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,15 +183,15 @@ def teach(
     """
     painter = lesson.painter
     parameters = painter.network.parameters
-    packing.pack(painter)  # which refuses what has no meaning now, and not in hours
+    packing.pack(folded(painter))  # which refuses what has no meaning now, and not in hours
     if lesson.rounded is not None:
         round_weights(painter, lesson.rounded)
-    trainer = Trainer(painter, lesson.objective, lesson.task.options, processes)
+    trainer = Trainer(painter.get_submodule(lesson.part), lesson.objective, lesson.task.options, processes)
     files.go_on(trainer, lesson.task)
     run = _Run(trainer, lesson, files, processes)
     run.train(every, progress)
     settle_weights(painter)
-    weights = packing.pack(painter.cpu(), lesson.made, lesson.attribution)
+    weights = packing.pack(folded(painter).cpu(), lesson.made, lesson.attribution)
     size = files.write(weights) if processes.first else 0
     return TrainReport(size, parameters, trainer.terms, tuple(run.notes))
 

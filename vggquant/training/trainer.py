@@ -46,6 +46,7 @@ class Trainer:
         self.painter, self.objective, self.device, self.done = painter, objective, processes.device, 0
         self._shown: dict[str, float] = {}
         self._newest: tuple[int, tuple[str, ...], Tensor] | None = None
+        self._most = options.MOST_GRADIENT
         self._joined = processes.joined(painter)
         self._trained = [parameter for parameter in painter.parameters() if parameter.requires_grad]
         self._optimizer = torch.optim.Adam(self._trained, lr=options.learning_rate)
@@ -67,6 +68,8 @@ class Trainer:
         self._optimizer.zero_grad()
         weighted = [self.objective.weights[name] * term for name, term in terms.items()]
         torch.autograd.backward(torch.stack(weighted).sum())
+        if math.isfinite(self._most):
+            nn.utils.clip_grad_norm_(self._trained, self._most)
         self._optimizer.step()
         self._schedule.step()
         self._look()  # which waits for the step before, and not for this one

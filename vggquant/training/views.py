@@ -1,7 +1,6 @@
-"""Pictures on a device, and random views of many of them at once: crops, other colours, mixtures.
+"""Pictures as a style's picture is seen: whole or in part, squeezed into squares, in other colours, and mixed.
 
-Pictures are kept in bytes, and all views of a batch are made by a few operations, so that a GPU need not wait. What is
-learnt from views is left to others.
+The view of a number is always the same, as with `crops`, which the pictures come from.
 """
 
 from __future__ import annotations
@@ -9,121 +8,144 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
 
+from vggquant.models.arbitrary import STYLE_SIDE
 from vggquant.pictures.colors import LUMA
+from vggquant.training.crops import Crops, Photographs
 
-FINER = 2  # times as finely as a view that pictures are looked up, then averaged, so that little aliases
+WHOLE = 1 / 3  # share of views that are of whole pictures
+PHOTOGRAPHIC, MIXED = 0.25, 0.35  # shares of styles that are photographs, and that are mixed with another view
+OWN, BLENDED = 0.15, 0.15  # shares of contents that are painted in their own style, and in a style between two
+_STYLED, _PAIRED = 18, 19  # apart from the seeds of views
 
 
-class Pictures:
-    """Pictures of several sizes, kept together on a device.
+class Views(Dataset[Tensor]):
+    """Views by number, float32 RGB in [0, 1], (3, side, side).
 
     Args:
-        pictures: Each (3, H, W), RGB in bytes.
-        device: Where.
+        pictures: What they are of.
+        side: In pixels.
         seed: Of all that is random.
+        numbers: Which views.
+        least: Share of the height and of the width of a picture that is seen, at least.
+        recolored: Share of views whose colours are changed.
     """
 
-    def __init__(self, pictures: Sequence[Tensor], device: torch.device | str, seed: int = 0) -> None:
-        self.device = torch.device(device)
-        self._random = torch.Generator(self.device).manual_seed(seed)
-        height, width = (max(picture.shape[axis] for picture in pictures) for axis in (1, 2))
-        kept = torch.zeros(len(pictures), 3, height, width, dtype=torch.uint8)
-        for place, picture in zip(kept, pictures, strict=True):
-            place[:, : picture.shape[1], : picture.shape[2]] = picture
-        self._kept = kept.to(self.device)
-        self._sizes = torch.tensor([tuple(picture.shape[1:]) for picture in pictures], device=self.device)
-        self._whole = torch.tensor([[[height], [width]]], device=self.device)
-        # made once, for what is moved to a GPU makes it wait
-        self._identity = torch.eye(3, device=self.device)
-        self._grey = torch.tensor(LUMA, device=self.device).expand(3, 3)
-        self._cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=self.device) / math.sqrt(3)
+    def __init__(
+        self, pictures: Photographs, side: int, seed: int, numbers: Sequence[int], least: float, recolored: float
+    ) -> None:
+        self.pictures, self.side, self.seed, self.numbers = pictures, side, seed, numbers
+        self.least, self.recolored = least, recolored
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self.numbers)
 
-    def uniform(self, count: int, *columns: int, least: float = 0.0, most: float = 1.0) -> Tensor:
-        """Random numbers (count, …) between two bounds."""
-        shape = (count, *columns)
-        return least + (most - least) * torch.rand(shape, generator=self._random, device=self.device)
+    def __getitem__(self, index: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, self.numbers[index], _STYLED))
+        picture = self.pictures[int(rng.integers(len(self.pictures)))]
+        whole = rng.random() < WHOLE
+        parts = []
+        for size in picture.shape[1:]:
+            taken = size if whole else max(1, round(size * rng.uniform(self.least, 1)))
+            start = int(rng.integers(size - taken + 1))
+            parts.append(slice(start, start + taken))
+        view = picture[:, parts[0], parts[1]].float() / 255
+        if rng.integers(2):
+            view = view.flip(2)
+        square = (self.side, self.side)
+        view = interpolate(view[None], square, mode="bilinear", antialias=True, align_corners=False)[0]
+        return recolored(view, rng) if rng.random() < self.recolored else view
 
-    def chosen(self, count: int, among: int | None = None) -> Tensor:
-        """Random integers (count,), of pictures if nothing else is said."""
-        most = len(self) if among is None else among
-        return torch.randint(most, (count,), generator=self._random, device=self.device)
 
-    def crops(self, count: int, side: int, scales: tuple[float, float]) -> Tensor:
-        """Square crops of random pictures, each at a random scale as far as the picture is large enough.
+class StyleViews(Dataset[Tensor]):
+    """What a predictor learns from, (3, 256, 256): paintings, some photographs, many in other colours, some mixed.
 
-        Args:
-            count: How many.
-            side: In pixels.
-            scales: Of a crop to its picture, each as likely in its logarithm as the others.
+    Args:
+        paintings: Styles.
+        photographs: More of them: a photograph has a style too, and mixtures with it have others.
+        seed: Of all that is random.
+        numbers: Which views.
+    """
 
-        Returns:
-            (count, 3, side, side), in [0, 1].
-        """
-        numbers = self.chosen(count)
-        scale = self.uniform(count, 1, least=math.log(scales[0]), most=math.log(scales[1])).exp()
-        sizes = self._sizes[numbers].float()
-        taken = torch.minimum(side / scale, sizes.amin(1, keepdim=True)).expand_as(sizes)
-        return self._looked_up(numbers, taken, side)
+    def __init__(self, paintings: Photographs, photographs: Photographs, seed: int, numbers: Sequence[int]) -> None:
+        self.seed, self.numbers = seed, numbers
+        self._paintings = Views(paintings, STYLE_SIDE, seed, numbers, 0.35, 0.5)
+        self._photographs = Views(photographs, STYLE_SIDE, seed + 1, numbers, 0.5, 0.5)
 
-    def shares(self, count: int, side: int, least: float) -> Tensor:
-        """Random pictures, or parts of them, as squares: whole ones are distorted as a style's picture is.
+    def __len__(self) -> int:
+        return len(self.numbers)
 
-        Args:
-            count: How many.
-            side: In pixels.
-            least: Share of the height and of the width of a picture, at least; every third picture is whole.
+    def __getitem__(self, index: int) -> Tensor:
+        rng = np.random.default_rng((self.seed, self.numbers[index], _PAIRED))
+        found, other = self._paintings, self._photographs
+        if rng.random() < PHOTOGRAPHIC:
+            found, other = other, found
+        return mixed(found[index], other[index], rng) if rng.random() < MIXED else found[index]
 
-        Returns:
-            (count, 3, side, side), in [0, 1].
-        """
-        numbers = self.chosen(count)
-        share = self.uniform(count, 2, least=least)
-        share = torch.where(self.uniform(count, 1) < 1 / 3, 1.0, share)
-        return self._looked_up(numbers, share * self._sizes[numbers], side)
 
-    def _looked_up(self, numbers: Tensor, taken: Tensor, side: int) -> Tensor:
-        """Parts of pictures, of height and width `taken` (N, 2) in pixels, somewhere, every other one mirrored."""
-        sizes = self._sizes[numbers].float()
-        start = self.uniform(len(numbers), 2) * (sizes - taken)
-        steps = (torch.arange(FINER * side, device=self.device) + 0.5) / (FINER * side)
-        places = (start[:, :, None] + taken[:, :, None] * steps).clamp(0.5)
-        places = torch.minimum(places, sizes[:, :, None] - 0.5)  # (N, 2, FINER × side)
-        rows, columns = (2 * places / self._whole - 1).unbind(1)
-        columns = torch.where(self.uniform(len(numbers), 1) < 0.5, columns, columns.flip(1))
-        shape = (len(numbers), len(steps), len(steps))
-        grid = torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], 3)
-        found = grid_sample(self._kept[numbers].float() / 255, grid, align_corners=False)
-        return avg_pool2d(found, FINER)
+class StyledCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """What a transfer network learns from: contents, styles, and how much of two other styles is taken instead.
 
-    def recolored(self, views: Tensor, share: float) -> Tensor:
-        """A share of views (N, 3, H, W) in other colours: turned in hue, paler or stronger, brighter or darker."""
-        count, identity = len(views), self._identity
-        angle = self.uniform(count, 1, 1, least=-math.pi, most=math.pi) * self.uniform(count, 1, 1) ** 2
-        turned = 1 / 3 + angle.cos() * (identity - 1 / 3) + angle.sin() * self._cross  # about the axis of greys
-        strength = self.uniform(count, 1, 1, least=0.3, most=1.6)
-        contrast = self.uniform(count, 1, 1, least=0.6, most=1.3)
-        colors = contrast * (strength * identity + (1 - strength) * self._grey) @ turned
-        middle = self.uniform(count, 3, 1, least=-0.1, most=0.1) + 0.5
-        gamma = self.uniform(count, 1, 1, least=-0.5, most=0.5).exp()
-        changed = colors @ (views.flatten(2).clamp(1e-3, 1) ** gamma - 0.5) + middle
-        changed = changed.clamp(0, 1).view_as(views)
-        return torch.where(self.uniform(count, 1, 1, 1) < share, changed, views)
+    These are the content's own, so that photographs can be painted as they are, and that of the next pair of a batch.
 
-    def mixed(self, views: Tensor, others: Tensor, share: float) -> Tensor:
-        """A share of views mixed with others of the same shape: half of these laid over, half beside one another."""
-        count, side = len(views), views.shape[2]
-        part = self.uniform(count, 1, 1, 1)
-        angle = self.uniform(count, 1, 1, 1, most=2 * math.pi)
-        steps = torch.linspace(-0.5, 0.5, side, device=self.device)
-        distance = angle.cos() * steps[None, None, :, None] + angle.sin() * steps[None, None, None, :]
-        beside = (distance > part - 0.5).float()
-        amount = torch.where(self.uniform(count, 1, 1, 1) < 0.5, beside, part)
-        amount = torch.where(self.uniform(count, 1, 1, 1) < share, amount, 1.0)
-        return torch.lerp(others, views, amount)
+    Args:
+        photographs: Contents.
+        paintings: Styles.
+        sides: Of contents and of styles, in pixels.
+        seed: Of all that is random.
+        numbers: Which pairs.
+    """
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        paintings: Photographs,
+        sides: tuple[int, int],
+        seed: int,
+        numbers: Sequence[int],
+    ) -> None:
+        self.seed, self.numbers = seed, numbers
+        self._contents = Crops(photographs, sides[0], seed, numbers)
+        self._styles = Views(paintings, sides[1], seed + 1, numbers, 0.5, 0.3)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, self.numbers[index], _PAIRED))
+        kind, amount, other = rng.random(), rng.random(), int(rng.integers(2))
+        shares = torch.zeros(2)
+        if kind < OWN:
+            shares[0] = 1
+        elif kind < OWN + BLENDED:
+            shares[other] = amount
+        return self._contents[index], self._styles[index], shares
+
+
+def recolored(view: Tensor, rng: np.random.Generator) -> Tensor:
+    """A view (3, H, W) in other colours: turned in hue, paler or stronger, brighter or darker."""
+    grey, identity = np.tile(LUMA, (3, 1)), np.eye(3)
+    across = np.cross(identity, np.full(3, 1 / math.sqrt(3)))
+    angle = rng.uniform(-math.pi, math.pi) * rng.random() ** 2
+    turned = 1 / 3 + math.cos(angle) * (identity - 1 / 3) + math.sin(angle) * across  # about the axis of greys
+    strength, contrast = rng.uniform(0.3, 1.6), rng.uniform(0.6, 1.3)
+    colors = contrast * (strength * identity + (1 - strength) * grey) @ turned
+    middle = torch.from_numpy(rng.uniform(0.4, 0.6, (3, 1, 1))).to(view)
+    gamma = math.exp(rng.uniform(-0.5, 0.5))
+    changed = torch.einsum("ij,jhw->ihw", torch.from_numpy(colors).to(view), view.clamp(1e-3, 1) ** gamma - 0.5)
+    return (changed + middle).clamp(0, 1)
+
+
+def mixed(view: Tensor, other: Tensor, rng: np.random.Generator) -> Tensor:
+    """A view with another of the same shape, half of the time laid over it, else beside it."""
+    part, angle, side = rng.random(), rng.uniform(0, 2 * math.pi), view.shape[2]
+    if rng.integers(2):
+        return torch.lerp(other, view, part)
+    steps = torch.linspace(-0.5, 0.5, side, device=view.device)
+    distance = math.cos(angle) * steps[:, None] + math.sin(angle) * steps
+    return torch.where(distance > part - 0.5, view, other)
