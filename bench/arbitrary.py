@@ -1,8 +1,11 @@
 """How good, small and fast is `arbitrary`, beside its teacher and beside itself? `python -m bench.arbitrary --help`.
 
 Four photographs of other packages are painted in the styles of four paintings at 512 × 384, none of which a network was
-trained on. The float32 networks of the distillation are not in the repository; `pack_arbitrary` says what they are. The
-teacher, a published int8 pair for phones, needs `pip install ai-edge-litert`, and is left out without `--peers`.
+trained on. The float32 networks of the distillation are not in the repository; `pack_arbitrary` says what they are.
+Beside them lie three transfer networks by which the VGG's loss is judged: `arbitrary-before.safetensors`, and what
+became of it in 100 steps, `arbitrary-pixels.safetensors` by pixels alone and `arbitrary-both.safetensors` with that
+loss. The teacher, a published int8 pair for phones, needs `pip install ai-edge-litert`, and is left out without
+`--peers`.
 Inception-v3 is the architecture of torchvision with random weights, left out without `--inception`, a TorchScript file:
 
     python -c "import torch, torchvision; network = torchvision.models.inception_v3(init_weights=False).eval(); \
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from bench.any_style import PEERS, SIZE, STYLES, Peer, quality
@@ -33,6 +37,7 @@ from vggquant.models.layout import lay_channels_last
 from vggquant.pictures.files import read_picture
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STEPS = 100  # in which the VGG's loss shows what it brings
 
 
 def against_peer(folder: Path, content: Tensor, style: Tensor) -> dict[str, float]:
@@ -67,6 +72,17 @@ def strengths(painter: Arbitrary, contents: dict[str, Tensor], styles: dict[str,
         assert lower["style"] > higher["style"], rows
         assert lower["content"] < higher["content"], rows
     return rows
+
+
+def vgg_term(folder: Path, contents: dict[str, Tensor], styles: dict[str, Tensor]) -> dict[str, Any]:
+    """Errors before some steps of a distillation, after them by pixels alone, and with the VGG's loss too."""
+    found: dict[str, Any] = {"steps": STEPS}
+    for name in ("before", "pixels", "both"):
+        painter = distilled(folder, "separable")
+        painter.transfer.load_state_dict(load_file(folder / f"arbitrary-{name}.safetensors"))
+        found[name] = quality(painter, contents, styles)
+    assert found["both"]["style"] < found["pixels"]["style"], found
+    return found
 
 
 def sizes(painters: dict[str, Arbitrary]) -> dict[str, int]:
@@ -105,6 +121,7 @@ def main() -> None:
         for name, paint in paints.items():
             result["quality"][name] = quality(paint, contents, styles)
             print(name, result["quality"][name])
+        result["vgg_term"] = vgg_term(asked.trained, contents, styles)
         result["strengths"] = strengths(embedded, contents, styles)
         code = embedded.predict(style)
 

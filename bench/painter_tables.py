@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bench.markdown import load, prose, span, table, when
 
 _WIDTHS = ("8", "6", "5", "4")
@@ -103,6 +105,65 @@ def any_style() -> str:
         "predictor and transfer network with 8-bit integers (Apache 2.0), on the same pictures. Measured by "
         f"`python -m bench.any_style` on {when(result)} ([results](../bench/results/any_style.json))."
     )
+
+
+def arbitrary() -> str:
+    """`arbitrary` beside its teacher and beside itself, for docs/arbitrary.md."""
+    result = load("arbitrary")
+    names = {
+        "untouched": "the photographs themselves",
+        "plain": "plain convolutions, float32",
+        "separable": "separable, float32",
+        "arbitrary": "`arbitrary`: separable, coded",
+        "peer": "the teacher, 8-bit integers",
+    }
+    sizes, times = {**result["transfer_bytes"], **result["bytes"]}, result["transfer_milliseconds"]
+    rows = []
+    for key, name in names.items():
+        found = result["quality"][key]
+        size = f"{sizes[key] / 1e6:.2f} MB" if key in sizes else "-"
+        time = f"{times[key]:.0f} ms" if key in times else "-"
+        rows.append((name, size, time, f"{found['content']:.3f}", f"{found['style']:.3f}"))
+    faster, smaller = (found["plain"] / found["separable"] for found in (times, sizes))
+    whole, predictors = result["picture_milliseconds"], result["predictor_milliseconds"]
+    inception = predictors["inception_v3"] / predictors["predictor"]
+    return (
+        table("| | size | 512 × 384 pixels | content error | style error |", rows)
+        + prose(
+            "Errors are means over four photographs in the styles of four paintings, none of which a network was "
+            "trained on. For networks in float32 the sizes are those of the transfer networks alone. Times are theirs "
+            f"too, under numbers that are there; with a look at the style `arbitrary` takes {whole['arbitrary']:.0f} "
+            f"ms and the teacher {whole['peer']:.0f} ms. Separable convolutions make the network {faster:.1f} times as "
+            f"fast and {smaller:.1f} times as small. The predictor takes {predictors['predictor']:.0f} ms; "
+            f"Inception-v3, of which it takes the place, {inception:.0f} times as long. What `arbitrary` paints is as "
+            f"near to what it paints in float32 as a PSNR of {result['psnr']:.1f} dB. The teacher's networks, computed "
+            f"by this package in float32, paint at {result['against_peer']['psnr']:.1f} dB from what their integers "
+            f"do. Measured by `python -m bench.arbitrary` on {when(result)} "
+            "([results](../bench/results/arbitrary.json))."
+        )
+        + prose(_vgg_term(result["vgg_term"]))
+    )
+
+
+def _vgg_term(term: dict[str, Any]) -> str:
+    """What the loss of a VGG brings to a distillation, in words."""
+    before, pixels, both = (
+        f"a style error of {found['style']:.3f} at a content error of {found['content']:.3f}"
+        for found in (term["before"], term["pixels"], term["both"])
+    )
+    return (
+        f"What does the VGG's loss bring? From {before}, {term['steps']} more steps by the pixels alone lead to "
+        f"{pixels}, and as many steps with the VGG's loss to {both}."
+    )
+
+
+def strengths() -> str:
+    """What a strength does, for docs/arbitrary.md."""
+    rows = [
+        (f"{row['strength']:g}", f"{row['content']:.3f}", f"{row['style']:.3f}")
+        for row in load("arbitrary")["strengths"]
+    ]
+    return table("| strength | content error | style error |", rows)
 
 
 def start() -> str:

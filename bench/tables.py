@@ -13,11 +13,21 @@ from typing import Any
 
 from bench.calibration_tables import METRICS, calibration, calibration_elsewhere, calibration_sizes, regrets
 from bench.markdown import load, mb, ms, prose, span, table, when
-from bench.painter_tables import any_style, continuum, in_a_browser, one_pass, start
+from bench.painter_tables import any_style, arbitrary, continuum, in_a_browser, one_pass, start, strengths
 from bench.size_tables import rate_against, rate_plain, small, small_regrets
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("fidelity", "calibration", "painting", "recipes", "shipping-weights", "one-pass", "any-style", "rate")
+NAMES = (
+    "fidelity",
+    "calibration",
+    "painting",
+    "recipes",
+    "shipping-weights",
+    "one-pass",
+    "any-style",
+    "arbitrary",
+    "rate",
+)
 DOCS = tuple(f"docs/{name}.md" for name in (*NAMES, "commands/page"))
 PAGES = (ROOT / "README.md", *(ROOT / page for page in ("bench/README.md", *DOCS)))
 
@@ -375,6 +385,8 @@ TABLES: dict[str, Callable[[], str]] = {
         in_a_browser,
         continuum,
         any_style,
+        arbitrary,
+        strengths,
         start,
         rate_against,
         rate_plain,

@@ -73,9 +73,7 @@ def test_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 5, 7, 9), (1, 32, 16, 20)])
 @pytest.mark.parametrize("cached", [1, 2**18])
-def test_moments_are_means_and_variances(
-    shape: tuple[int, ...], cached: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moments_are_means_and_variances(shape: tuple[int, ...], cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "_CACHED", cached)
     x = (3 + torch.randn(shape)).contiguous(memory_format=torch.channels_last)
     mean, variance = phases.moments(x)
