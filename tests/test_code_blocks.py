@@ -77,6 +77,7 @@ SUBSTITUTES = {
     "steps=300": "steps=2",
     "steps=5000, size=128": "steps=2, size=32, style_pixels=2500",
     'part="predictor"': 'part="predictor", width=0.02, steps=1, batch=1',
+    "DistilOptions()": "DistilOptions(steps=1, batch=1, size=32, style_size=32)",
 }
 WORDS = {"COMMAND": "pack"}
 OUT = {

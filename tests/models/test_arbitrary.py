@@ -11,6 +11,7 @@ from vggquant import info, load_stylizer
 from vggquant.errors import OptionError, PictureError
 from vggquant.files.sources import embedded_path
 from vggquant.models.arbitrary import SMALLEST, Arbitrary
+from vggquant.models.layout import lay_channels_last
 from vggquant.networks.arbitrary import ArbitraryNetwork, Border, mobilenet, steered_names
 from vggquant.pictures.generated import generated_pictures
 
@@ -63,6 +64,18 @@ def test_paintings_are_those_computed_by_hand(separable: tuple[str, ...], border
     painter = made(*separable, border=border)
     content, code = torch.rand(1, 3, 24, 32), torch.randn(100)
     torch.testing.assert_close(painter(content, code[None]), by_hand(painter, content, code), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("separable", [(), steered_names()])
+def test_paintings_are_the_same_in_training_and_when_compiled(separable: tuple[str, ...]) -> None:
+    painter = made(*separable)
+    lay_channels_last(painter)
+    contents, codes = torch.rand(2, 3, 24, 32), torch.randn(2, 100)
+    expected = painter(contents, codes)
+    torch.testing.assert_close(painter.train()(contents, codes), expected, rtol=1e-4, atol=1e-5)
+    compiled = torch.compile(painter.eval().transfer, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(contents, codes), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_each_picture_of_a_batch_has_its_own_style() -> None:

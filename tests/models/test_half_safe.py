@@ -77,8 +77,9 @@ def test_weights_scaled_to_underflow_and_overflow_are_mended(arbitrary: Arbitrar
     assert report.mended_db > SAFE_DB + 10
     names = {name.rpartition(".")[0] for name in factors}
     assert any(name.removeprefix("transfer.") in names for name in report.exponents)
-    content, code = torch.rand(1, 3, 48, 64), torch.randn(1, 100)
     assert isinstance(report.mended, Arbitrary)
+    torch.manual_seed(0)
+    content, code = torch.rand(1, 3, 48, 64), arbitrary.predict(torch.rand(1, 3, 48, 64))
     torch.testing.assert_close(report.mended(content, code), arbitrary(content, code), atol=5e-3, rtol=0)
     assert half_safe(report.mended).safe
 

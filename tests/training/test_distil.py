@@ -25,6 +25,8 @@ from vggquant.training import DistilOptions, Teacher, TrainingInterrupted, disti
 from vggquant.training.distil_objective import MIXTURES, CodeLoss, PaintingLoss
 from vggquant.training.distilling import begin_with
 from vggquant.training.packing import unquantized
+from vggquant.training.processes import Processes
+from vggquant.training.trainer import Trainer
 
 NETWORK = ArbitraryNetwork((4, 6, 8), predictor=(8,) * 9)
 SEPARABLE = replace(NETWORK, separable=steered_names())
@@ -117,7 +119,42 @@ def test_any_callables_teach(folder: Path, tmp_path: Path) -> None:
     assert found.network == ArbitraryNetwork(predictor=mobilenet(0.02))
     assert set(report.loss) == {"code"}
     assert info(out).attribution == "who taught"
-    assert str(info(out).changes).startswith("its predictor distilled from a teacher of colours by vggquant ")
+    changes = str(info(out).changes)
+    assert changes.startswith("its predictor distilled from a teacher of colours by vggquant ")
+    assert "25 steps of 4 styles;" in changes
+    assert report.notes == ("its transfer knows nothing yet: go on with `start`",)
+
+
+def test_a_transfer_network_is_begun_anew(tmp_path: Path, folder: Path) -> None:
+    """Its contracting convolutions are normalised while it learns, and are as they were in the file."""
+    options = replace(PIXELS, steps=2, batch=1)
+    report = taught(TEACHER, folder, tmp_path / "out", options)
+    assert set(report.loss) == {"pixel"}
+    assert load_stylizer(tmp_path / "out").network == ArbitraryNetwork(predictor=mobilenet(0.6))
+    assert "2 steps of 1 crops of 32 pixels in styles of 40;" in str(info(tmp_path / "out").changes)
+
+
+def test_large_gradients_are_scaled_down() -> None:
+    torch.manual_seed(0)
+    loss = PaintingLoss(TEACHER, None, {"pixel": 1e6}, "float32")
+    trainer = Trainer(Transfer(NETWORK), loss, SMALL, Processes(0, 1, torch.device("cpu")))
+    trainer.step([torch.rand(2, 3, 32, 32), torch.rand(2, 3, 40, 40), torch.zeros(2, 2)])
+    norms = [float(parameter.grad.norm()) for parameter in trainer.painter.parameters() if parameter.grad is not None]
+    assert sum(norm**2 for norm in norms) ** 0.5 == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("predict", "paint", "said"),
+    [
+        (lambda views: mean_colors(views)[:, :50], tinted, r"numbers of shape \(4, 100\), got \(4, 50\)"),
+        (lambda views: mean_colors(views)[:, :, None], tinted, r"numbers of shape \(4, 100\), got \(4, 100, 1\)"),
+        (lambda views: [], tinted, r"numbers of shape \(4, 100\), got list"),
+        (mean_colors, lambda contents, codes: contents[:, :1], r"paintings of shape \(4, 3, 32, 32\), got \(4, 1, "),
+    ],
+)
+def test_what_a_teacher_gives_is_looked_at(predict: Any, paint: Any, said: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=f"teacher: expected {said}.*; mend the teacher"):
+        taught(Teacher(predict, paint, "wrong"), folder, tmp_path / "out", start=folder / "plain")
 
 
 @pytest.mark.parametrize("network", [NETWORK, SEPARABLE])
@@ -175,19 +212,22 @@ def test_the_teacher_adds_styles_for_the_predictor() -> None:
 
     views = torch.rand(8, 3, 16, 16)
     looked: list[Tensor] = []
-    CodeLoss(Teacher(mean_colors, painter, ""), "float32").terms(
-        lambda batch: looked.append(batch) or mean_colors(batch),
-        views,
-        0,  # type: ignore[func-returns-value]
-    )
+
+    def pupil(batch: Tensor) -> Tensor:
+        looked.append(batch)
+        return mean_colors(batch)
+
+    loss = CodeLoss(Teacher(mean_colors, painter, ""), "float32")
+    loss.terms(pupil, views, 0)
     codes = mean_colors(views)
     expected = [torch.lerp(codes[index], codes[index + 1], share) for index, share in enumerate(MIXTURES)]
     torch.testing.assert_close(seen[0], torch.stack(expected))
     assert torch.equal(looked[0][:2], torch.full((2, 3, 16, 16), 0.25))
     assert torch.equal(looked[0][2:], views[2:])
-    alone = CodeLoss(Teacher(mean_colors, painter, ""), "float32").terms(mean_colors, views[:1], 0)
-    assert float(alone["code"]) == 0
-    assert len(seen) == 1
+    assert float(loss.terms(pupil, views[:1], 0)["code"]) == 0
+    assert len(seen) == 1  # one alone has no next
+    loss.terms(pupil, views[:2], 0)
+    assert tuple(seen[1].shape) == (1, 100)
 
 
 def test_a_separable_network_begins_with_a_plain_one() -> None:
@@ -214,7 +254,9 @@ def test_going_on_is_exact_and_a_new_predictor_keeps_its_statistics(folder: Path
 
     with pytest.raises(TrainingInterrupted, match="Interrupted after step 2 of 4"):
         taught(folder / "plain", folder, halves, options, progress=stop, every=1)
-    taught(folder / "plain", folder, halves, options, resume=f"{halves}.checkpoint")
+    taught(
+        folder / "plain", folder, halves, options, resume=f"{halves}.checkpoint", preview=tmp_path / "a.png", every=1
+    )
     assert halves.read_bytes() == whole.read_bytes()
     with pytest.raises(TrainingInterrupted):
         taught(folder / "plain", folder, tmp_path / "other", options, progress=stop)
@@ -274,6 +316,10 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     said = f"{out}: {SEPARABLE.parameters:,} parameters in {out.stat().st_size:,} bytes; pixel "
     assert result.stdout.startswith(said)
     assert run("info", out).exit_code == 0
-    wrong = run(*asked, "--force", "--width", "0.5")
-    assert wrong.exit_code == 2
-    assert wrong.stderr == "Error: --width: expected an option of the part predictor, got transfer; leave it out\n"
+    for given, said in (
+        (("--width", "0.5"), "--width: expected an option of the part predictor, got transfer; leave it out"),
+        (("--part", "predictor", "--size", "64"), "--size: expected an option of the part predictor, got this one;"),
+    ):
+        wrong = run(*asked, "--force", *given)
+        assert wrong.exit_code == 2
+        assert wrong.stderr.startswith(f"Error: {said}")

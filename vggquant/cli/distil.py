@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
 
 from vggquant.cli.options import FOLDER, PAINTER, Word, count_option, examples, number_option
 from vggquant.cli.progress import progress_bar
-from vggquant.cli.training import echo_report, how_it_is_made, what_is_read
+from vggquant.cli.training import computing_and_files, echo_report, pictures_to_file, refuse_typed
 from vggquant.training.options import TAUGHT, DistilOptions
 
 DEFAULTS = DistilOptions()
+OF_TRANSFER = ("size", "style_size", "pixel_weight", "content_weight", "style_weight", "separable")
 
 
 @click.command(
@@ -23,7 +25,7 @@ DEFAULTS = DistilOptions()
     ),
 )
 @click.argument("teacher", type=PAINTER)
-@what_is_read
+@pictures_to_file
 @click.option("--styles", type=FOLDER, required=True, help="Paintings whose styles it learns.")
 @click.option(
     "--part",
@@ -34,17 +36,17 @@ DEFAULTS = DistilOptions()
 )
 @click.option("--separable", is_flag=True, help="Make the transfer network's last 13 convolutions depthwise separable.")
 @click.option(
-    "--width", type=float, metavar="NUMBER", help="Of the predictor, times a MobileNetV2.  [default: as it is]"
+    "--width", type=float, metavar="NUMBER", help="Width of the predictor, times MobileNetV2's.  [default: as it is]"
 )
 @count_option("--steps", DEFAULTS.steps, "How often the weights are changed.")
 @count_option("--size", DEFAULTS.size, "Side of the photographs' crops, in pixels.")
-@count_option("--style-size", DEFAULTS.style_size, "Side of the styles, in pixels. Strokes are as large as in them.")
+@count_option("--style-size", DEFAULTS.style_size, "Side of the styles, in pixels, at which strokes are learned.")
 @count_option("--batch", DEFAULTS.batch, "Pictures that each step looks at.")
 @number_option("--pixel-weight", DEFAULTS.pixel_weight, "How much the teacher's paintings count.")
 @number_option("--content-weight", DEFAULTS.content_weight, "How much the content of the photographs counts.")
 @number_option("--style-weight", DEFAULTS.style_weight, "How much the style counts.")
 @number_option("--learning-rate", DEFAULTS.learning_rate, "Adam's, at its highest.")
-@how_it_is_made("A network to begin with, such as arbitrary.  [default: TEACHER]")
+@computing_and_files("A network to begin with, such as arbitrary.  [default: TEACHER]")
 def distil(teacher: str, styles: str, out: str, quiet: bool, **given: Any) -> None:
     """Teach a network that paints in any style what TEACHER knows, a network of its kind, and pack it into --out.
 
@@ -53,7 +55,11 @@ def distil(teacher: str, styles: str, out: str, quiet: bool, **given: Any) -> No
     """
     from vggquant.training.distilling import distil as run
 
-    chosen = {name: given.pop(name) for name in DistilOptions.__dataclass_fields__.keys() & given.keys()}
+    if given["part"] == "predictor":
+        refuse_typed(OF_TRANSFER, "an option of the part predictor")
+    chosen = {
+        name: given.pop(name) for name in {field.name for field in dataclasses.fields(DistilOptions)} & given.keys()
+    }
     with progress_bar("training", quiet=quiet) as progress:
         report = run(teacher, styles, out, DistilOptions(**chosen), progress=progress, **given)
     echo_report(out, report, quiet=quiet)

@@ -6,11 +6,10 @@ import dataclasses
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from vggquant.cli.options import FILE, FOLDER, Decorator, Word, count_option, examples, number_option
 from vggquant.cli.progress import progress_bar
-from vggquant.cli.training import echo_report, how_it_is_made, what_is_read
+from vggquant.cli.training import computing_and_files, echo_report, pictures_to_file, refuse_typed
 from vggquant.errors import OptionError
 from vggquant.networks.adain import AdaINNetwork
 from vggquant.networks.johnson import STOCK
@@ -45,7 +44,7 @@ def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
     ),
 )
 @click.argument("style", type=FILE, required=False)
-@what_is_read
+@pictures_to_file
 @click.option("--styles", type=FOLDER, help="Paintings whose styles adain is trained on, instead of STYLE.")
 @click.option(
     "--network",
@@ -74,7 +73,7 @@ def by_network(name: str, kind: type[float], meaning: str) -> Decorator:
     help="What of adain is trained: its decoder, or both that and the encoder.",
 )
 @click.option("--rounded", is_flag=True, help="Train adain with its weights rounded to the width of --bits.")
-@how_it_is_made("A network of the same shape to begin with, such as starry.")
+@computing_and_files("A network of the same shape to begin with, such as starry.")
 def train(
     style: str | None, styles: str | None, out: str, network: str, rounded: bool, quiet: bool, **given: Any
 ) -> None:
@@ -85,7 +84,9 @@ def train(
     """
     any_style = network == AdaINNetwork.family
     names = ADAIN_OPTIONS if any_style else PAINTER_OPTIONS
-    _require_served(names, any_style)
+    others = PAINTER_OPTIONS if any_style else ADAIN_OPTIONS | {"rounded"}
+    kind = "adain" if any_style else "a network of one style"
+    refuse_typed(others - names - {"network"}, f"an option of {kind}")
     chosen = {name: given.pop(name) for name in (ADAIN_OPTIONS | PAINTER_OPTIONS) & given.keys()}
     chosen = {name: value for name, value in chosen.items() if name in names and value is not None}
     with progress_bar("training", quiet=quiet) as progress:
@@ -104,16 +105,6 @@ def train(
                 raise OptionError("a STYLE picture", styles or "none", "name one", tensor="style")
             report = run(style, out, TrainingOptions(network=network, **chosen), progress=progress, **given)
     echo_report(out, report, quiet=quiet)
-
-
-def _require_served(names: set[str], any_style: bool) -> None:
-    """Refuse options that were typed and belong to networks of the other kind."""
-    others = (PAINTER_OPTIONS if any_style else ADAIN_OPTIONS | {"rounded"}) - names
-    ctx = click.get_current_context()
-    for name in sorted(others & ctx.params.keys() - {"network"}):
-        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
-            kind = "adain" if any_style else "a network of one style"
-            raise OptionError(f"an option of {kind}", "this one", "leave it out", tensor=name)
 
 
 def _width(bits: str | None) -> int:

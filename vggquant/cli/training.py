@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vggquant.cli.options import (
     FILE,
@@ -17,6 +18,7 @@ from vggquant.cli.options import (
     quiet_option,
 )
 from vggquant.cli.output import echo, echo_notes
+from vggquant.errors import OptionError
 from vggquant.style.options import PRECISIONS
 from vggquant.training.options import EVERY, CommonOptions
 
@@ -26,16 +28,16 @@ if TYPE_CHECKING:
 Command = Callable[..., Any]
 
 
-def what_is_read(command: Command) -> Command:
-    """Options of the file to write and the photographs to read."""
+def pictures_to_file(command: Command) -> Command:
+    """Options of the file to write, and of the photographs to read."""
     command = click.option("--images", type=FOLDER, help="Photographs to train on.  [default: generated pictures]")(
         command
     )
     return click.option("-o", "--out", required=True, type=FILE, help="Packed file to write.")(command)
 
 
-def how_it_is_made(start: str) -> Callable[[Command], Command]:
-    """Options of computing and packing, of going on, and of what is written on the way.
+def computing_and_files(start: str) -> Callable[[Command], Command]:
+    """Options of computing and packing, and of files to begin with, to go on from, and to write on the way.
 
     Args:
         start: What to begin with, for the help.
@@ -46,7 +48,7 @@ def how_it_is_made(start: str) -> Callable[[Command], Command]:
             type=Word(PRECISIONS),
             default=CommonOptions().precision,
             show_default=True,
-            help="What the VGG computes in; auto is bf16 where the processor has it.",
+            help="What networks compute in; auto is bf16 where the processor has it.",
         ),
         count_option("--seed", CommonOptions().seed, "Of all that is random."),
         click.option("--bits", metavar="BITS", help="Bits per code, 1-8, or rules as for pack.  [default: 8]"),
@@ -71,6 +73,22 @@ def how_it_is_made(start: str) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def refuse_typed(names: Iterable[str], expected: str) -> None:
+    """Refuse options that were typed and have no meaning in what is asked for.
+
+    Args:
+        names: Of the options.
+        expected: What would have one.
+
+    Raises:
+        OptionError: One of them was typed.
+    """
+    ctx = click.get_current_context()
+    for name in sorted(names):
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            raise OptionError(expected, "this one", "leave it out", tensor=name)
 
 
 def echo_report(out: str, report: TrainReport, *, quiet: bool) -> None:

@@ -1,6 +1,6 @@
 """A network that paints in any style as a torch module: a predictor of 100 numbers, and the transfer network.
 
-Their shape is left to `networks.arbitrary`, their weights to `painters`, their training to `training.distil`.
+Their shape is left to `networks.arbitrary`, their weights to `painters`, their training to `training.distilling`.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class _Steered(nn.Module):
         nn.init.zeros_(self.shift.bias)
 
     def forward(self, x: Tensor, codes: Tensor) -> Tensor:
-        x = self._doubled(x) if self._doubles else self._convolved(x)
+        x = self._doubled(x) if self._doubles and not self.training else self._convolved(x)
         gain, shift = (_steering(part, codes, x) for part in (self.gain, self.shift))
         wide = x.float()  # in a half type too much of small deviations would be lost
         if wide.is_contiguous(memory_format=torch.channels_last):
@@ -270,16 +270,19 @@ class _Steered(nn.Module):
         else:
             variance, mean = torch.var_mean(wide, (2, 3), correction=0, keepdim=True)
         scale = gain * (variance + EPSILON).rsqrt()
-        out = None if torch.is_grad_enabled() else wide  # memory that is at hand, where no gradient needs it as it was
+        # memory that is at hand, where no gradient needs it as it was
+        out = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else wide
         return torch.addcmul(shift - mean * scale, wide, scale, out=out).to(gain.dtype)
 
     def _convolved(self, x: Tensor) -> Tensor:
+        if self._doubles:
+            x = interpolate(x, scale_factor=2, mode="nearest")
         x = _bordered(x, self._layer.kernel, self._border)
         found: Tensor = self.pointwise(self.depthwise(x)) if self._layer.separable else self.convolution(x)
         return found
 
     def _doubled(self, x: Tensor) -> Tensor:
-        """The same of images that are doubled before, whose pixels are never written."""
+        """The same without writing the pixels that are doubled."""
         x = pad(x, (1, 1, 1, 1), mode="replicate" if self._border == "reflect" else "constant")
         if self._layer.separable:
             return phases.doubled_separable_convolution(x, self.depthwise.weight, self.pointwise.weight)

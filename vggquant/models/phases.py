@@ -106,7 +106,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     mean = rows.mean(1).view(count, group, channels).mean(1)
     middle = mean[:, None].repeat(1, 1, group)
     parts = torch.split(rows, max(1, _CACHED // (count * group * channels)), 1)
-    squares = sum(((part - middle).square_().sum(1) for part in parts), torch.zeros(()).to(x))
+    squares = sum(((part - middle).square_().sum(1) for part in parts), x.new_zeros(()))
     variance = squares.view(count, group, channels).sum(1) / (height * width)
     return mean[:, :, None, None], variance[:, :, None, None]
 

@@ -43,10 +43,14 @@ class Task:
     @property
     def words(self) -> str:
         """How long it is trained and on what, for people."""
-        options, start = self.options, self.sources["start"]
-        beginning = "" if start is None else f", beginning with the network of SHA-256 {start}"
-        crops = f"{options.batch} crop{'s' * (options.batch != 1)}"
-        return f"{options.steps} steps of {crops} of {options.size} pixels{beginning}"
+        crops = f"{self.options.batch} crop{'s' * (self.options.batch != 1)}"
+        return f"{self.options.steps} steps of {crops} of {self.options.size} pixels{self.beginning}"
+
+    @property
+    def beginning(self) -> str:
+        """What it began with, for the end of a sentence."""
+        start = self.sources["start"]
+        return "" if start is None else f", beginning with the network of SHA-256 {start}"
 
 
 def write_checkpoint(path: PathLike, task: Task, state: Mapping[str, Any]) -> None:
@@ -69,7 +73,7 @@ def read_checkpoint(path: PathLike, task: Task, parameters: int) -> Mapping[str,
         StorageError: It cannot be read.
     """
     data = read_file(path, most=_OVERHEAD + 16 * parameters)
-    cure = "name a checkpoint that train wrote"
+    cure = "name a checkpoint of this training"
     with located(path):
         try:
             whole = torch.load(io.BytesIO(data.tobytes()), map_location="cpu", weights_only=True)

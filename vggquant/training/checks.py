@@ -53,7 +53,7 @@ def check_distil_options(options: DistilOptions, every: int) -> None:
         OptionError: One has none.
     """
     require_one_of("part", options.part, TAUGHT)
-    _check_common(options, every, STYLE_LAYERS)
+    _check_common(options, every, STYLE_LAYERS, weighted=options.part == "transfer")
     _require_whole("style_size", options.style_size, _least_side(STYLE_LAYERS), MOST_SIDE)
     if options.separable and options.part != "transfer":
         raise OptionError("an option of the part transfer", options.part, "leave it out", tensor="separable")
@@ -67,7 +67,7 @@ def check_distil_options(options: DistilOptions, every: int) -> None:
         raise OptionError(f"a number above 0, up to {WIDEST}", options.width, cure, tensor="width")
 
 
-def _check_common(options: CommonOptions, every: int, layers: Sequence[str]) -> None:
+def _check_common(options: CommonOptions, every: int, layers: Sequence[str], *, weighted: bool = True) -> None:
     require_one_of("precision", options.precision, PRECISIONS)
     for name, smallest, most in (
         ("steps", 1, _MOST),
@@ -79,7 +79,7 @@ def _check_common(options: CommonOptions, every: int, layers: Sequence[str]) -> 
     _require_whole("every", every, 1, _MOST)
     for name, weight in options.weights.items():
         require_weight(f"{name}_weight", weight)
-    if not any(options.weights.values()):
+    if weighted and not any(options.weights.values()):
         raise OptionError("a weight above 0", "none", "raise one", tensor="style_weight")
     _require_number("learning_rate", options.learning_rate, 0.005)
     if not 0 < options.learning_rate < math.inf:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from vggquant.errors import OptionError
 from vggquant.models.arbitrary import seen
 from vggquant.models.features import Features
+from vggquant.networks.arbitrary import CODE
 from vggquant.networks.vgg import CONTENT_LAYER, STYLE_LAYERS
 from vggquant.style.losses import activations_of, gram_matrices
 from vggquant.style.options import Precision
@@ -42,11 +44,28 @@ class Teacher:
     name: str
     attribution: str | None = None
 
+    def codes(self, styles: Tensor) -> Tensor:
+        """The numbers of styles (N, 3, 256, 256), (N, 100).
+
+        Raises:
+            OptionError: `predict` gives something else.
+        """
+        return _required(self.predict(styles), "numbers", (len(styles), CODE), styles)
+
+    def paintings(self, contents: Tensor, codes: Tensor) -> Tensor:
+        """Paintings of contents (N, 3, H, W) under numbers, of the same shape.
+
+        Raises:
+            OptionError: `paint` gives something else.
+        """
+        return _required(self.paint(contents, codes), "paintings", tuple(contents.shape), contents)
+
 
 class CodeLoss:
     """How far a predictor's numbers are from a teacher's.
 
-    Some of the styles are painted by the teacher in the style of the next one, for there are few paintings.
+    One in four of the styles, or one of two or three, is painted by the teacher in the style of the next one, for there
+    are few paintings.
 
     Args:
         teacher: Gives the numbers.
@@ -67,13 +86,13 @@ class CodeLoss:
             step: Which step this is; all are alike.
         """
         with torch.no_grad():
-            codes = self.teacher.predict(batch)
-            count = len(batch) // PAINTED
-            if count:
+            codes = self.teacher.codes(batch)
+            if len(batch) > 1:
+                count = max(1, len(batch) // PAINTED)
                 shares = torch.linspace(*MIXTURES, count)[:, None].to(codes)
                 between = torch.lerp(codes[:count], codes[1 : count + 1], shares)
-                batch = torch.cat([self.teacher.paint(batch[:count], between), batch[count:]])
-                codes = self.teacher.predict(batch)
+                batch = torch.cat([self.teacher.paintings(batch[:count], between), batch[count:]])
+                codes = self.teacher.codes(batch)
         with torch.autocast(batch.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             found = paint(batch)
         return {"code": mse_loss(found.float(), codes)}
@@ -92,7 +111,7 @@ class PaintingLoss:
     def __init__(
         self, teacher: Teacher, vgg: Features | None, weights: Mapping[str, float], precision: Precision
     ) -> None:
-        self.network = None if vgg is None else partial(activations_of, vgg, precision=precision)
+        self.vgg = None if vgg is None else partial(activations_of, vgg, precision=precision)
         self.teacher, self.weights, self.precision = teacher, weights, precision
 
     def terms(self, paint: Paint, batch: tuple[Tensor, Tensor, Tensor], step: int) -> dict[str, Tensor]:
@@ -106,20 +125,20 @@ class PaintingLoss:
         """
         contents, styles, shares = batch
         with torch.no_grad():
-            codes, own = (self.teacher.predict(seen(pictures)) for pictures in (styles, contents))
+            codes, own = (self.teacher.codes(seen(pictures)) for pictures in (styles, contents))
             for share, others in zip(shares.unbind(1), (own, codes.roll(-1, 0)), strict=True):
                 codes = torch.lerp(codes, others, share[:, None])
-            wanted = self.teacher.paint(contents, codes)
+            wanted = self.teacher.paintings(contents, codes)
         with torch.autocast(contents.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             paintings = paint(contents, codes)
         paintings = paintings.float()
         terms = {"pixel": mse_loss(paintings, wanted)}
-        if self.network is None:
+        if self.vgg is None:
             return terms
         with torch.no_grad():
-            content = self.network(contents, (CONTENT_LAYER,))[CONTENT_LAYER]
-            grams = gram_matrices(self.network(styles, STYLE_LAYERS), STYLE_LAYERS)
-        found = self.network(paintings, _LAYERS)
+            content = self.vgg(contents, (CONTENT_LAYER,))[CONTENT_LAYER]
+            grams = gram_matrices(self.vgg(styles, STYLE_LAYERS), STYLE_LAYERS)
+        found = self.vgg(paintings, _LAYERS)
         alone = (shares.sum(1) == 0).float()
         painted = gram_matrices(found, STYLE_LAYERS)
         layers = torch.stack([_relative(painted[layer], grams[layer]) for layer in STYLE_LAYERS]).mean(0)
@@ -127,6 +146,14 @@ class PaintingLoss:
             "content": _relative(found[CONTENT_LAYER], content).mean(),
             "style": (alone * layers).sum() / alone.sum().clamp_min(1),
         }
+
+
+def _required(found: Tensor, what: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """What a teacher gives, if it has the shape that it should, in the type and on the device of something else."""
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise OptionError(f"{what} of shape {shape}", got, "mend the teacher", tensor="teacher")
+    return found.to(like)
 
 
 def _relative(found: Tensor, expected: Tensor) -> Tensor:

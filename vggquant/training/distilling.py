@@ -6,7 +6,7 @@ What a pupil learns is left to `distil_objective`, one step of it to `trainer`, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +18,7 @@ from vggquant.errors import OptionError, located
 from vggquant.files.container import read
 from vggquant.files.disk import PathLike, read_file, sha256
 from vggquant.files.sources import resolve
+from vggquant.files.weights import Provenance
 from vggquant.models.arbitrary import Arbitrary, Transfer
 from vggquant.models.devices import computes_bf16, require_device
 from vggquant.models.layout import lay_channels_last
@@ -32,7 +33,7 @@ from vggquant.training.checks import check_distil_options
 from vggquant.training.crops import Photographs
 from vggquant.training.distil_objective import CodeLoss, PaintingLoss, Teacher
 from vggquant.training.normalising import normalised
-from vggquant.training.options import EVERY, DistilOptions
+from vggquant.training.options import EVERY, TAUGHT, DistilOptions
 from vggquant.training.processes import together
 from vggquant.training.running import Files, Lesson, Packing, TrainReport, teach
 from vggquant.training.views import StyledCrops, StyleViews
@@ -91,29 +92,75 @@ def distil(
     options = options or DistilOptions()
     check_distil_options(options, every)
     files = Files(out, checkpoint, resume, preview, force)
-    begun = teacher if start is None and not isinstance(teacher, Teacher) else start
-    files.check([] if isinstance(teacher, Teacher) else [resolve(teacher)], [images, styles], begun)
+    sources = [] if isinstance(teacher, Teacher) else [resolve(teacher)]
+    files.check(sources, [images, styles], start)
     with together(require_device(device)) as processes:
-        photographs, paintings = (Photographs(folder, processes.device) for folder in (images, styles))
+        known, begun = _known(teacher, start, processes.device)
+        paintings, photographs = (Photographs(folder, processes.device) for folder in (styles, images))
         options = options.settled(bf16=computes_bf16(processes.device))
-        lesson = _lesson(teacher, begun, options, photographs, paintings, processes.device)
+        lesson = _lesson(known, begun, options, photographs, paintings, processes.device)
         report = teach(lesson, files, Packing(bits, max_size), processes, every=every, progress=progress)
-    return replace(report, notes=(*report.notes, *photographs.notes, *paintings.notes))
+    other = next(part for part in TAUGHT if part != options.part)
+    untaught = [] if begun else [f"its {other} knows nothing yet: go on with `start`"]
+    return replace(report, notes=(*report.notes, *photographs.notes, *paintings.notes, *untaught))
+
+
+def _known(teacher: PathLike | Teacher, start: PathLike | None, device: torch.device) -> tuple[Teacher, _Opened | None]:
+    """The teacher, and the network to begin with."""
+    begun = None if start is None else _opened(start, device, "start")
+    if isinstance(teacher, Teacher):
+        return teacher, begun
+    opened = _opened(teacher, device, "teacher")
+    return opened.teacher(told=begun is not None), begun or opened
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A network of a file.
+
+    Args:
+        network: On the device.
+        digest: SHA-256 of the file.
+        provenance: What the file says of its making.
+    """
+
+    network: Arbitrary
+    digest: str
+    provenance: Provenance
+
+    def teacher(self, *, told: bool) -> Teacher:
+        """The network as one that another learns from.
+
+        Args:
+            told: Whether its name tells how it was made.
+        """
+        changes = f" ({self.provenance.changes})" if told and self.provenance.changes else ""
+        name = f"the network of SHA-256 {self.digest}{changes}"
+        return Teacher(self.network.predictor, self.network.transfer, name, self.provenance.attribution)
+
+
+def _opened(path: PathLike, device: torch.device, asked: str) -> _Opened:
+    """The network of a file, which must be one of this family."""
+    file = resolve(path)
+    network = load_stylizer(file, device=device)
+    if not isinstance(network, Arbitrary):
+        with located(path):
+            family = network.network.family
+            raise OptionError("a network of the family arbitrary", family, "name another", tensor=asked)
+    return _Opened(network, sha256(read_file(file)), read(file).provenance)
 
 
 def _lesson(
-    teacher: PathLike | Teacher,
-    start: PathLike | None,
+    teacher: Teacher,
+    begun: _Opened | None,
     options: DistilOptions,
     photographs: Photographs,
     paintings: Photographs,
     device: torch.device,
 ) -> Lesson:
-    known = teacher if isinstance(teacher, Teacher) else _teacher(teacher, device)
-    pupil = _begun(start, options, device)
-    digest = None if start is None else sha256(read_file(resolve(start)))
+    pupil = _pupil(None if begun is None else begun.network, options, device)
     described = {"photographs": photographs.description, "paintings": paintings.description}
-    task = Task(options, {"teacher": known.name, **described, "start": digest})
+    task = Task(options, {"teacher": teacher.name, **described, "start": None if begun is None else begun.digest})
 
     def crops(numbers: Sequence[int]) -> Dataset[Any]:
         if options.part == "predictor":
@@ -125,39 +172,21 @@ def _lesson(
         found: Tensor = pupil(first, [style])
         return found
 
-    loss: CodeLoss | PaintingLoss = CodeLoss(known, options.precision)
+    loss: CodeLoss | PaintingLoss = CodeLoss(teacher, options.precision)
     if options.part == "transfer":
         looks = options.content_weight > 0 or options.style_weight > 0
         vgg = load_network(options.precision, upto=STYLE_LAYERS[-1], device=device) if looks else None
-        loss = PaintingLoss(known, vgg, options.weights, options.precision)
-    before = None if start is None else read(resolve(start)).provenance
-    authors = [known.attribution, None if before is None else before.attribution]
-    told = "; ".join(dict.fromkeys(filter(None, authors)))  # each once
-    made = _made(task, options, known, None if before is None else before.changes)
+        loss = PaintingLoss(teacher, vgg, options.weights, options.precision)
+    before = [] if begun is None else [begun.provenance]
+    authors = filter(None, [*(each.attribution for each in before), teacher.attribution])
+    made = "; ".join(filter(None, [*(each.changes for each in before), _made(task, options, teacher)]))
+    told = "; ".join(dict.fromkeys(authors))  # each once
     return Lesson(pupil, loss, task, crops, shown, made, told or None, part=options.part)
 
 
-def _teacher(path: PathLike, device: torch.device) -> Teacher:
-    """The network of a file as one that another learns from."""
-    network = _arbitrary(path, device, "teacher")
-    name = f"the network of SHA-256 {sha256(read_file(resolve(path)))}"
-    return Teacher(network.predictor, network.transfer, name, read(resolve(path)).provenance.attribution)
-
-
-def _arbitrary(path: PathLike, device: torch.device, asked: str) -> Arbitrary:
-    """The network of a file, which must be one of this family."""
-    found = load_stylizer(path, device=device)
-    if not isinstance(found, Arbitrary):
-        with located(path):
-            family = found.network.family
-            raise OptionError("a network of the family arbitrary", family, "name another", tensor=asked)
-    return found
-
-
-def _begun(start: PathLike | None, options: DistilOptions, device: torch.device) -> Arbitrary:
-    """The pupil as its training begins with it, one part of it ready to learn."""
-    before = None if start is None else _arbitrary(start, torch.device("cpu"), "start")
-    shape = ArbitraryNetwork(predictor=mobilenet(WIDTH)) if before is None else before.network
+def _pupil(begun: Arbitrary | None, options: DistilOptions, device: torch.device) -> Arbitrary:
+    """The network as its training begins, one part of it ready to learn."""
+    shape = ArbitraryNetwork(predictor=mobilenet(WIDTH)) if begun is None else begun.network
     if options.part == "predictor" and options.width is not None:
         shape = replace(shape, predictor=mobilenet(options.width))
     if options.part == "transfer" and options.separable:
@@ -165,15 +194,15 @@ def _begun(start: PathLike | None, options: DistilOptions, device: torch.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         pupil = Arbitrary(shape)
-    new = {"predictor", "transfer"}
-    if before is not None:
+    new = set(TAUGHT)
+    if begun is not None:
         new.remove("transfer")
-        begin_with(pupil.transfer, before.transfer)
-        if before.network.predictor == shape.predictor:
+        begin_with(pupil.transfer, begun.transfer)
+        if begun.network.predictor == shape.predictor:
             new.remove("predictor")
-            pupil.predictor.load_state_dict(before.predictor.state_dict())
-    for part in new & {options.part}:
-        normalised(pupil.get_submodule(part), but=("code",))
+            pupil.predictor.load_state_dict(begun.predictor.state_dict())
+    if options.part in new:
+        normalised(pupil.get_submodule(options.part), but=("code",))
     pupil.to(device)
     if device.type == "cuda":
         lay_channels_last(pupil)
@@ -201,11 +230,16 @@ def begin_with(transfer: Transfer, start: Transfer) -> None:
     transfer.load_state_dict(found)
 
 
-def _made(task: Task, options: DistilOptions, teacher: Teacher, before: str | None) -> str:
-    """How a network was distilled, after what was done to it before, for its file."""
-    part = {"predictor": "its predictor", "transfer": "its transfer network"}[options.part]
-    taught = (
+def _made(task: Task, options: DistilOptions, teacher: Teacher) -> str:
+    """How a network was distilled, for its file."""
+    part, pictures = {
+        "predictor": ("its predictor", f"{options.batch} styles"),
+        "transfer": (
+            "its transfer network",
+            f"{options.batch} crops of {options.size} pixels in styles of {options.style_size}",
+        ),
+    }[options.part]
+    return (
         f"{part} distilled from {teacher.name} by vggquant {version('vggquant')} on {task.sources['photographs']} and "
-        f"paintings, {task.sources['paintings']}, {task.words}"
+        f"paintings, {task.sources['paintings']}, {options.steps} steps of {pictures}{task.beginning}"
     )
-    return "; ".join(filter(None, [before, taught]))

@@ -112,7 +112,7 @@ class Trainer:
             self._schedule.load_state_dict(state["schedule"])
             self.done, self._shown = int(state["done"]), dict(state["terms"])
         except Exception:  # torch has no common error for what does not fit
-            cure = "name a checkpoint that train wrote"
+            cure = "name a checkpoint of this training"
             raise SourceError("the state of this training", "another", cure) from None
 
     def _look(self) -> None:
