@@ -85,9 +85,6 @@ def distil(
     Raises:
         VggQuantError: A file is missing, not sound or in the way, or an option has no meaning.
         TrainingInterrupted: Ctrl-C was pressed; the checkpoint was written.
-
-    Example:
-        >>> distil("plain", "paintings", "separable", DistilOptions(separable=True), images="photos")  # doctest: +SKIP
     """
     options = options or DistilOptions()
     check_distil_options(options, every)
