@@ -1,7 +1,8 @@
 """How does a distillation become `arbitrary.safetensors`? `python -m bench.pack_arbitrary FOLDER OUT [--rate 5]`.
 
 FOLDER holds `arbitrary-separable.safetensors` and `arbitrary-predictor.safetensors`, the float32 state dicts of a
-`Transfer` and of a `Predictor` that `training.distil` made. Both become one packed file, with `--float` one in float32.
+`Transfer` and of a `Predictor` as a distillation has them before they are packed. Both become one packed file, with
+`--float` one in float32.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ WIDTH = 0.6  # of the predictor, times a MobileNetV2
 MADE = (
     "distilled from Magenta's published int8 networks for phones (arbitrary stylization after Ghiasi et al. 2017, "
     "Apache 2.0), of whose weights this file contains none: a transfer network learned their paintings pixel by pixel "
-    "and with a content and a style loss of VGG-19, a separable one began with it and learned the same, and a "
-    "predictor learned their numbers"
+    "and with a content and a style loss of VGG-19, a separable one began with it and learned the same, a predictor "
+    "learned their numbers, and under these the separable one learned on with three times the style loss"
 )
 
 

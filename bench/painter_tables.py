@@ -131,7 +131,8 @@ def arbitrary() -> str:
         table("| | size | 512 × 384 pixels | content error | style error |", rows)
         + prose(
             "Errors are means over four photographs in the styles of four paintings, none of which a network was "
-            "trained on. For networks in float32 the sizes are those of the transfer networks alone. Times are theirs "
+            "trained on. The plain network is what the separable one began with, and did not learn on. "
+            "For networks in float32 the sizes are those of the transfer networks alone. Times are theirs "
             f"too, under numbers that are there; with a look at the style `arbitrary` takes {whole['arbitrary']:.0f} "
             f"ms and the teacher {whole['peer']:.0f} ms. Separable convolutions make the network {faster:.1f} times as "
             f"fast and {smaller:.1f} times as small. The predictor takes {predictors['predictor']:.0f} ms; "
