@@ -77,6 +77,7 @@ SUBSTITUTES = {
     "steps=300": "steps=2",
     "steps=5000, size=128": "steps=2, size=32, style_pixels=2500",
     'part="predictor"': 'part="predictor", width=0.02, steps=1, batch=1',
+    'images="PHOTOS"': 'images="PHOTOS", bits=2',
     "DistilOptions()": "DistilOptions(steps=1, batch=1, size=32, style_size=32)",
 }
 WORDS = {"COMMAND": "pack"}
@@ -263,7 +264,8 @@ def shortened(command: str, arguments: list[str], *, shown: bool) -> list[str]:
     if command == "train":
         return ["--steps", "2", "--size", "32", "--batch", "1", "--style-pixels", "2500"]
     if command == "distil":
-        return ["--steps", "2", "--size", "32", "--style-size", "32", "--batch", "1"]
+        part = ["--size", "32", "--style-size", "32"] if "predictor" not in arguments else []
+        return ["--steps", "2", "--batch", "1", "--bits", "2", *part]
     if command == "compare" and "--widths" in arguments and not shown:
         return ["--widths", "4"]
     return []

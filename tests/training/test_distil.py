@@ -74,7 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def taught(teacher: Any, folder: Path, out: Path, options: DistilOptions = PIXELS, **given: Any) -> Any:
-    return distil(teacher, folder / "paintings", out, options, **{"images": folder / "photos", **given})
+    """With codes of 2 bits, which take little time to find."""
+    return distil(teacher, folder / "paintings", out, options, **{"images": folder / "photos", "bits": 2, **given})
 
 
 def test_a_plain_network_becomes_a_separable_one(folder: Path, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_plain_network_becomes_a_separable_one(folder: Path, tmp_path: Path) -
     seen: list[Progress] = []
     out, options = tmp_path / "out", replace(SMALL, separable=True, steps=12)
     report = taught(
-        folder / "plain", folder, out, options, progress=seen.append, preview=tmp_path / "preview.png", bits=6
+        folder / "plain", folder, out, options, progress=seen.append, preview=tmp_path / "preview.png", bits=5
     )
     assert len(seen) == 12
     assert set(report.loss) == {"pixel", "content", "style"}
@@ -92,10 +93,10 @@ def test_a_plain_network_becomes_a_separable_one(folder: Path, tmp_path: Path) -
     assert found.network == SEPARABLE
     assert report.bytes == out.stat().st_size
     assert report.parameters == SEPARABLE.parameters
-    assert {tensor.codes.bits for tensor in read(out).palettized.values()} == {6}
+    assert {tensor.codes.bits for tensor in read(out).palettized.values()} == {5}
     same = found.predictor.state_dict()
     for name, tensor in before.predictor.state_dict().items():  # which stays, but for the codes
-        torch.testing.assert_close(same[name], tensor, rtol=0.1, atol=0.05)
+        assert float((same[name] - tensor).norm()) <= 0.1 * float(tensor.norm())
     assert info(out).attribution == "whose it is"  # once
     changes = str(info(out).changes)
     digest = sha256(read_file(folder / "plain"))
@@ -267,11 +268,11 @@ def test_going_on_is_exact_and_a_new_predictor_keeps_its_statistics(folder: Path
 def test_a_network_goes_on_from_where_another_is(folder: Path, tmp_path: Path) -> None:
     """With a teacher beside it, and its other part as it was."""
     options = replace(PIXELS, steps=1, learning_rate=1e-9)
-    taught(folder / "separable", folder, tmp_path / "out", options, start=folder / "plain", bits=8)
+    taught(folder / "separable", folder, tmp_path / "out", options, start=folder / "plain", bits=5)
     found, before = load_stylizer(tmp_path / "out"), load_stylizer(folder / "plain")
     assert found.network == before.network
     for name, tensor in before.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0.05, atol=0.02)
+        assert float((found.state_dict()[name] - tensor).norm()) <= 0.1 * float(tensor.norm()) + 1e-6
     assert [*found.predictor.state_dict()] == [*Predictor(NETWORK).state_dict()]
 
 
@@ -310,7 +311,7 @@ def test_the_teacher_is_neither_another_network_nor_replaced(folder: Path, tmp_p
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = ("distil", folder / "plain", "-o", out, "--images", folder / "photos", "--styles", folder / "paintings")
-    small = ("--steps", "1", "--size", "32", "--style-size", "32", "--batch", "2", "--separable")
+    small = ("--steps", "1", "--size", "32", "--style-size", "32", "--batch", "2", "--separable", "--bits", "2")
     result = run(*asked, *small)
     assert result.exit_code == 0, result.output
     said = f"{out}: {SEPARABLE.parameters:,} parameters in {out.stat().st_size:,} bytes; pixel "
