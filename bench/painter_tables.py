@@ -131,15 +131,15 @@ def arbitrary() -> str:
         table("| | size | 512 × 384 pixels | content error | style error |", rows)
         + prose(
             "Errors are means over four photographs in the styles of four paintings, none of which a network was "
-            "trained on. The plain network is what the separable one began with, and did not learn on. "
-            "For networks in float32 the sizes are those of the transfer networks alone. Times are theirs "
-            f"too, under numbers that are there; with a look at the style `arbitrary` takes {whole['arbitrary']:.0f} "
-            f"ms and the teacher {whole['peer']:.0f} ms. Separable convolutions make the network {faster:.1f} times as "
-            f"fast and {smaller:.1f} times as small. The predictor takes {predictors['predictor']:.0f} ms; "
-            f"Inception-v3, of which it takes the place, {inception:.0f} times as long. What `arbitrary` paints is as "
-            f"near to what it paints in float32 as a PSNR of {result['psnr']:.1f} dB. The teacher's networks, computed "
-            f"by this package in float32, paint at {result['against_peer']['psnr']:.1f} dB from what their integers "
-            f"do. Measured by `python -m bench.arbitrary` on {when(result)} "
+            "trained on. The separable network began as the plain one and learned on. In float32, sizes are those of "
+            "the transfer network alone, and times are for a style whose numbers are known. From two pictures to the "
+            f"painting `arbitrary` takes {whole['arbitrary']:.0f} ms, and the teacher {whole['peer']:.0f} ms. "
+            f"Separable convolutions make the network {faster:.1f} times as fast (in Magenta's article 2.8 times) and "
+            f"{smaller:.1f} times as small. The predictor takes {predictors['predictor']:.0f} ms; Inception-v3, which "
+            f"the first such networks had in its place, takes {inception:.1f} times as long. Coding changes paintings "
+            f"by as little as a PSNR of {result['psnr']:.1f} dB says, on average. The teacher's networks, computed by "
+            f"this package in float32, give its painting with a PSNR of {result['against_peer']['psnr']:.1f} "
+            f"dB. Measured by `python -m bench.arbitrary` on {when(result)} "
             "([results](../bench/results/arbitrary.json))."
         )
         + prose(_vgg_term(result["vgg_term"]))
@@ -153,7 +153,8 @@ def _vgg_term(term: dict[str, Any]) -> str:
         for found in (term["before"], term["pixels"], term["both"])
     )
     return (
-        f"What does the VGG's loss bring? From {before}, {term['steps']} more steps by the pixels alone lead to "
+        f"What does the VGG's loss bring? From a separable network with {before}, {term['steps']} more steps by the "
+        f"pixels alone lead to "
         f"{pixels}, and as many steps with the VGG's loss to {both}."
     )
 

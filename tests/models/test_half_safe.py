@@ -84,6 +84,13 @@ def test_weights_scaled_to_underflow_and_overflow_are_mended(arbitrary: Arbitrar
     assert half_safe(report.mended).safe
 
 
+def test_what_overflows_in_float32_too_is_reported(arbitrary: Arbitrary) -> None:
+    spoilt = scaled(arbitrary, {f"transfer.down{number}.convolution.weight": 1e25 for number in (1, 2)})
+    report = half_safe(spoilt)
+    assert (report.safe, report.snr_db) == (False, -math.inf)
+    assert min(layer.overflow_bits for layer in report.layers) == -math.inf
+
+
 def test_what_normalisation_takes_out_again_is_mended() -> None:
     torch.manual_seed(0)
     painter = Johnson(JohnsonNetwork.stock("tiny", 0.25, 1)).eval().requires_grad_(False)

@@ -53,7 +53,8 @@ def test_several_styles_with_weights_and_a_strength(network: Path, pictures: lis
     assert result.exit_code == 0, result.output
     painter = load_stylizer(network)
     assert isinstance(painter, Arbitrary)
-    expected = painter(pixels(content), [pixels(style) for style in styles], weights=[0.7, 0.3], strength=0.6)
+    looked_at = [read_picture(style, pixels=any_style.LOOKED_AT).pixels for style in styles]
+    expected = painter(pixels(content), looked_at, weights=[0.7, 0.3], strength=0.6)
     torch.testing.assert_close(pixels("out.png"), expected, atol=0.003, rtol=0)
 
 
@@ -68,6 +69,16 @@ def test_a_saved_style_paints_as_its_pictures_do(network: Path, pictures: list[s
     assert torch.equal(pixels("c.png"), pixels("a.png"))
     paint_in_styles(content, ["second.png", "style.json"], "d.png", network, style_weights=[0, 1])
     assert torch.equal(pixels("d.png"), pixels("a.png"))
+
+
+def test_a_saved_style_is_the_same_whatever_the_contents_size(network: Path, pictures: list[str]) -> None:
+    found = []
+    for size in (56, 28):
+        paint_in_styles(pictures[0], pictures[1:2], "a.png", network, size=size, save_style="style.json", force=True)
+        found.append(Path("style.json").read_text())
+    assert found[0] == found[1]
+    paint_in_styles(pictures[0], pictures[1:2], "a.png", network, style_size=30, save_style="style.json", force=True)
+    assert Path("style.json").read_text() != found[0]
 
 
 def test_an_existing_style_is_kept(network: Path, pictures: list[str]) -> None:
@@ -109,6 +120,6 @@ def test_what_does_not_serve_is_refused(network: Path, pictures: list[str], opti
 def test_pictures_too_large_for_the_memory_are_refused(
     network: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(any_style, "available_memory", lambda device: 120.2e6)
-    with pytest.raises(PictureError, match=r"content.png: expected a painting in the 0.12 GB .*; choose \d+ × \d+ pix"):
+    monkeypatch.setattr(any_style, "available_memory", lambda device: 151.6e6)
+    with pytest.raises(PictureError, match=r"content.png: expected a painting in the 0.15 GB .*; choose \d+ × \d+ pix"):
         paint_in_styles("content.png", ["first.png"], "any.png", network)

@@ -41,9 +41,12 @@ def test_a_style_has_a_name_of_its_own(tmp_path: Path) -> None:
         ({"network": "cd" * 32}, "network: expected numbers of the network abababababababab…, got cdcd"),
         ({"numbers": [0.5] * 99}, "numbers: expected 100 numbers, got 99; save the style anew"),
         ({"numbers": {"0": 1}}, "numbers: expected 100 numbers, got dict; save the style anew"),
-        ({"numbers": [0.5] * 99 + ["1"]}, "numbers[99]: expected numbers of at most 10000, got 1; save the style anew"),
-        ({"numbers": [True] + [0.5] * 99}, "numbers[0]: expected numbers of at most 10000, got True; save"),
-        ({"numbers": [1e30] + [0.5] * 99}, "numbers[0]: expected numbers of at most 10000, got 1e+30; save"),
+        (
+            {"numbers": [0.5] * 99 + ["1"]},
+            "numbers[99]: expected a number from -10000 to 10000, got 1; save the style anew",
+        ),
+        ({"numbers": [True] + [0.5] * 99}, "numbers[0]: expected a number from -10000 to 10000, got True; save"),
+        ({"numbers": [1e30] + [0.5] * 99}, "numbers[0]: expected a number from -10000 to 10000, got 1e+30; save"),
     ],
 )
 def test_what_is_no_style_is_refused_in_one_line(style: Path, changes: dict[str, Any], refusal: str) -> None:

@@ -288,6 +288,7 @@ def test_a_network_goes_on_from_where_another_is(folder: Path, tmp_path: Path) -
         ({"pixel_weight": 0.0}, {}, "style_weight: expected a weight above 0, got none"),
         ({}, {"start": "starry"}, "starry: start: expected a network of the family arbitrary, got johnson"),
         ({}, {"bits": 9}, "bits: expected"),
+        ({"separable": True}, {"start": "arbitrary"}, "separable: expected a network with plain convolutions, got one"),
     ],
 )
 def test_what_has_no_meaning_is_refused(
@@ -319,7 +320,10 @@ def test_the_command(folder: Path, tmp_path: Path) -> None:
     assert run("info", out).exit_code == 0
     for given, said in (
         (("--width", "0.5"), "--width: expected an option of the part predictor, got transfer; leave it out"),
-        (("--part", "predictor", "--size", "64"), "--size: expected an option of the part predictor, got this one;"),
+        (
+            ("--part", "predictor", "--size", "64"),
+            "--size: expected an option that serves with --part predictor, got this one;",
+        ),
     ):
         wrong = run(*asked, "--force", *given)
         assert wrong.exit_code == 2

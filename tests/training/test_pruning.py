@@ -139,4 +139,4 @@ def test_the_command(path: Path) -> None:
     result = run("prune", "starry", path.with_name("new"), "--keep", "0.5")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "name one that takes any style, such as adain" in result.stderr
+    assert "name adain, or one that train made with" in result.stderr

@@ -56,7 +56,7 @@ def distil(teacher: str, styles: str, out: str, quiet: bool, **given: Any) -> No
     from vggquant.training.distilling import distil as run
 
     if given["part"] == "predictor":
-        refuse_typed(OF_TRANSFER, "an option of the part predictor")
+        refuse_typed(OF_TRANSFER, "an option that serves with --part predictor")
     chosen = {
         name: given.pop(name) for name in {field.name for field in dataclasses.fields(DistilOptions)} & given.keys()
     }

@@ -128,7 +128,7 @@ def list_layers(ctx: click.Context, parameter: click.Parameter, value: Any) -> A
     "--style-pixels",
     type=click.IntRange(1, 50_000_000),
     metavar="N",
-    help="Area of the styles, instead of --style-size.  [default: the content's]",
+    help="Area of the styles, instead of --style-size.  [default: the content's; arbitrary: 262144]",
 )
 @click.option(
     "--style-weight",

@@ -118,7 +118,10 @@ class Arbitrary(nn.Module):
 
         Raises:
             OptionError: `weights` have no meaning.
+            PictureError: Codes are of another shape.
         """
+        for code in codes:
+            _require_codes(code, len(codes[0]))
         return _summed(codes, shares_of(len(codes), 1.0, weights, None))
 
     def _painted(self, images: Tensor, codes: Tensor) -> Tensor:
@@ -349,8 +352,8 @@ def _bordered(x: Tensor, kernel: int, border: Border) -> Tensor:
 
 def _require_codes(codes: Tensor, count: int) -> None:
     if codes.ndim not in (2, 4) or codes.shape[1] != CODE or codes.shape[0] not in (1, count):
-        expected = f"shape ({count}, {CODE}) or (1, {CODE})"
-        raise PictureError(expected, tuple(codes.shape), "pass what `predict` gives", tensor="codes")
+        expected = " or ".join(f"({number}, {CODE})" for number in sorted({1, count}))
+        raise PictureError(f"shape {expected}", tuple(codes.shape), "pass what `predict` gives", tensor="codes")
 
 
 def _require_pictures(name: str, pictures: Tensor) -> None:

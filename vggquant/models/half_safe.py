@@ -180,9 +180,9 @@ def _measured(network: Module, pictures: Sequence[Tensor]) -> tuple[tuple[LayerR
 
 def _bits(larger: float, smaller: float) -> float:
     """How many times a magnitude is another's double."""
-    if not larger or not smaller:
-        return math.inf if larger else -math.inf
-    return math.log2(larger / smaller)
+    if larger and smaller and math.isfinite(larger) and math.isfinite(smaller):
+        return math.log2(larger / smaller)
+    return math.inf if larger > smaller else -math.inf  # which is what no number becomes too
 
 
 def _ratio(network: Module, pictures: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
@@ -254,7 +254,7 @@ def _rescaled(network: Module, peaks: Mapping[str, float]) -> tuple[Module, dict
     with torch.no_grad():
         for scaling in _scalings(network):
             peak = max(peaks[name] for name in scaling.layers)
-            if not peak or LOWEST_PEAK <= peak <= TARGET_PEAK:
+            if not peak or not math.isfinite(peak) or LOWEST_PEAK <= peak <= TARGET_PEAK:
                 continue
             exponent = -round(math.log2(peak))
             for name in scaling.multiplied:

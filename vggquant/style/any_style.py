@@ -21,7 +21,7 @@ from torch import Tensor
 from vggquant.errors import OptionError, PictureError, located
 from vggquant.files.disk import PathLike, check_output, read_file, sha256
 from vggquant.models.adain import REACH, TILE, AdaIN
-from vggquant.models.arbitrary import Arbitrary
+from vggquant.models.arbitrary import STYLE_SIDE, Arbitrary
 from vggquant.models.devices import available_memory, require_device
 from vggquant.models.painters import load_stylizer
 from vggquant.pictures.files import WRITABLE, Picture, check_ending, write_picture
@@ -36,6 +36,7 @@ from vggquant.style.transfer import recoloured, shown
 
 AnyStyle = AdaIN | Arbitrary
 
+LOOKED_AT = (2 * STYLE_SIDE) ** 2  # pixels of styles of `arbitrary`, so that numbers don't depend on the content's size
 OVERHEAD = 120e6  # bytes that painting needs whatever the sizes of the pictures
 PIXEL_BYTES = 120  # for each pixel of the largest picture, beside what the network needs
 _COPIES, _FEATURE_COPIES = 3, 4  # of AdaIN: tensors of a tile's first layers, and of features, that are alive at once
@@ -75,7 +76,7 @@ def paint_in_styles(
         size: Longer side of the result in pixels.
         pixels: Its area, if `size` is not given; the content's own if neither is.
         style_size: Longer side of the styles in pixels.
-        style_pixels: Their area; the content's if neither is given.
+        style_pixels: Their area; if neither is given the content's, or for ``arbitrary`` one that is always the same.
         save_style: File to write the numbers of the style to, as `arbitrary` blends it; see `style_files`.
         device: Where to compute.
         force: Whether existing files may be replaced.
@@ -104,6 +105,8 @@ def paint_in_styles(
 
 def _read(inputs: Inputs, sizes: Sizes, out: PathLike, painter: AnyStyle) -> Pictures:
     """The pictures at their sizes; those that cannot be painted or written are refused."""
+    if isinstance(painter, Arbitrary) and sizes.style_longest is None and sizes.style_pixels is None:
+        sizes = replace(sizes, style_pixels=LOOKED_AT)
     pictures = read_pictures(inputs, sizes, most=None)
     check_ending(out, max(pictures.content.size))
     with located(inputs.content):

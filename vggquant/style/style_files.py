@@ -79,5 +79,7 @@ def read_style(path: PathLike, network: str) -> Tensor:
             raise SourceError(f"{CODE} numbers", got, _CURE, tensor="numbers")
         for index, number in enumerate(numbers):
             if type(number) not in (int, float) or not abs(number) <= LARGEST:
-                raise SourceError(f"numbers of at most {LARGEST:g}", number, _CURE, tensor=f"numbers[{index}]")
+                raise SourceError(
+                    f"a number from {-LARGEST:g} to {LARGEST:g}", number, _CURE, tensor=f"numbers[{index}]"
+                )
     return torch.tensor([numbers], dtype=torch.float32)

@@ -187,6 +187,8 @@ def _pupil(begun: Arbitrary | None, options: DistilOptions, device: torch.device
     if options.part == "predictor" and options.width is not None:
         shape = replace(shape, predictor=mobilenet(options.width))
     if options.part == "transfer" and options.separable:
+        if shape.separable == steered_names():
+            raise OptionError("a network with plain convolutions", "one without", "leave it out", tensor="separable")
         shape = replace(shape, separable=steered_names())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)

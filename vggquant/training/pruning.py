@@ -98,7 +98,7 @@ def prune(path: PathLike, out: PathLike, keep: float, *, first: str = NAMES[0], 
     weights = read(file)
     network = weights.network
     if not isinstance(network, AdaINNetwork):
-        cure = "name one that takes any style, such as adain"
+        cure = "name adain, or one that train made with `network` adain"
         with located(name_of(file)):
             raise NetworkError("a network of the family adain", network.family, cure)
     shape = narrowed(network, keep, first)
