@@ -90,6 +90,7 @@ def test_a_plain_network_becomes_a_separable_one(folder: Path, tmp_path: Path) -
     assert seen[-1].values["pixel"] < seen[0].values["pixel"]
     found, before = load_stylizer(out), load_stylizer(folder / "plain")
     assert isinstance(found, Arbitrary)
+    assert isinstance(before, Arbitrary)
     assert found.network == SEPARABLE
     assert report.bytes == out.stat().st_size
     assert report.parameters == SEPARABLE.parameters
@@ -169,7 +170,7 @@ def test_a_transfer_network_learns_its_teachers_pictures(network: ArbitraryNetwo
     for step in range(30):
         terms = loss.terms(pupil, batch, step)
         optimizer.zero_grad()
-        terms["pixel"].backward()
+        torch.autograd.backward(terms["pixel"])
         optimizer.step()
         pixels.append(terms["pixel"].item())
     assert pixels[-1] < 0.5 * pixels[0]
@@ -270,6 +271,7 @@ def test_a_network_goes_on_from_where_another_is(folder: Path, tmp_path: Path) -
     options = replace(PIXELS, steps=1, learning_rate=1e-9)
     taught(folder / "separable", folder, tmp_path / "out", options, start=folder / "plain", bits=5)
     found, before = load_stylizer(tmp_path / "out"), load_stylizer(folder / "plain")
+    assert isinstance(found, Arbitrary)
     assert found.network == before.network
     for name, tensor in before.state_dict().items():
         assert float((found.state_dict()[name] - tensor).norm()) <= 0.1 * float(tensor.norm()) + 1e-6
