@@ -121,7 +121,7 @@ def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(100,), (1, 99), (2, 100), (0, 100)])
 def test_other_codes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(PictureError, match=r"codes: expected shape \(3, 100\) or \(1, 100\)"):
+    with pytest.raises(PictureError, match=r"codes: expected shape \(1, 100\) or \(3, 100\)"):
         made().transfer(torch.rand(3, 3, 16, 16), torch.zeros(shape))
 
 
@@ -196,3 +196,11 @@ def test_an_embedded_network_paints_in_the_style_of_a_picture() -> None:
     assert float((painted[0] - painted[1]).abs().mean()) > 0.02
     own = painter(content, [first], strength=0)
     assert float((own - content).abs().mean()) < float((painted[0] - content).abs().mean())
+
+
+def test_blends_refuse_numbers_of_another_shape() -> None:
+    code = torch.zeros(1, 100)
+    assert Arbitrary.blend([code, torch.ones(2, 100)]).shape == (2, 100)
+    for other in (torch.zeros(1, 50), torch.zeros(100), torch.zeros(1, 3, 32, 32)):
+        with pytest.raises(PictureError, match="codes: expected shape"):
+            Arbitrary.blend([code, other])

@@ -207,7 +207,7 @@ def test_options_without_a_meaning_are_refused(
 
 def test_what_cannot_be_trained_is_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(OptionError, match="start: expected a network of the family adain, got johnson; name adain"):
+    with pytest.raises(OptionError, match="start: expected a network of the family adain, got johnson; name one"):
         trained(folder, out, start="starry")
     with pytest.raises(NetworkError, match="expected a network that paints"):
         trained(folder, out, start="vgg19")

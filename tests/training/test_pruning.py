@@ -121,7 +121,7 @@ def test_files(path: Path) -> None:
     with pytest.raises(StorageError, match="expected an output other than the source"):
         prune(path, path, 0.5, force=True)
     for name, family in (("starry", "johnson"), ("vgg19", "vgg")):
-        with pytest.raises(NetworkError, match=f"expected a network of the family adain, got {family}; name one"):
+        with pytest.raises(NetworkError, match=f"expected a network of the family adain, got {family}; name adain"):
             prune(name, path.with_name("other"), 0.5)
 
 

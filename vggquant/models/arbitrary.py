@@ -121,7 +121,7 @@ class Arbitrary(nn.Module):
             PictureError: Codes are of another shape.
         """
         for code in codes:
-            _require_codes(code, len(codes[0]))
+            _require_codes(code, max(map(len, codes)))
         return _summed(codes, shares_of(len(codes), 1.0, weights, None))
 
     def _painted(self, images: Tensor, codes: Tensor) -> Tensor:
