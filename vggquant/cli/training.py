@@ -12,6 +12,7 @@ from vggquant.cli.options import (
     FILE,
     FOLDER,
     PAINTER,
+    Decorator,
     Word,
     count_option,
     force_option,
@@ -25,24 +26,32 @@ from vggquant.training.options import EVERY, CommonOptions
 if TYPE_CHECKING:
     from vggquant.training.running import TrainReport
 
-Command = Callable[..., Any]
+
+def _all(*options: Decorator) -> Decorator:
+    """Several options as one decorator, in the order in which help shows them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
-def pictures_to_file(command: Command) -> Command:
-    """Options of the file to write, and of the photographs to read."""
-    command = click.option("--images", type=FOLDER, help="Photographs to train on.  [default: generated pictures]")(
-        command
-    )
-    return click.option("-o", "--out", required=True, type=FILE, help="Packed file to write.")(command)
+# options of the file to write, and of the photographs to read
+pictures_to_file = _all(
+    click.option("-o", "--out", required=True, type=FILE, help="Packed file to write."),
+    click.option("--images", type=FOLDER, help="Photographs to train on.  [default: generated pictures]"),
+)
 
 
-def computing_and_files(start: str) -> Callable[[Command], Command]:
+def computing_and_files(start: str) -> Decorator:
     """Options of computing and packing, and of files to begin with, to go on from, and to write on the way.
 
     Args:
         start: What to begin with, for the help.
     """
-    options = (
+    return _all(
         click.option(
             "--precision",
             type=Word(PRECISIONS),
@@ -66,13 +75,6 @@ def computing_and_files(start: str) -> Callable[[Command], Command]:
         force_option,
         quiet_option,
     )
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def refuse_typed(names: Iterable[str], expected: str) -> None:

@@ -182,7 +182,7 @@ def _bits(larger: float, smaller: float) -> float:
     """How many times a magnitude is another's double."""
     if larger and smaller and math.isfinite(larger) and math.isfinite(smaller):
         return math.log2(larger / smaller)
-    return math.inf if larger > smaller else -math.inf  # which is what no number becomes too
+    return math.inf if larger > smaller else -math.inf  # NaN counts as the end
 
 
 def _ratio(network: Module, pictures: Sequence[Tensor], expected: Sequence[Tensor]) -> float:

@@ -110,8 +110,7 @@ def _lesson(
         return Pairs(photographs, paintings, options.size, options.seed, numbers)
 
     def shown() -> Tensor:
-        first, style = (pictures[0][None].float() / 255 for pictures in (photographs, paintings))
-        found: Tensor = painter(first, [style])
+        found: Tensor = painter(photographs.first, [paintings.first])
         return found
 
     loss = AdaINLoss(vgg, options.weights, options.precision)

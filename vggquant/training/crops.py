@@ -61,6 +61,11 @@ class Photographs:
         return f"{len(self._paths)} pictures (SHA-256 of their names and sizes: {sha256(os.fsencode(names))})"
 
     @property
+    def first(self) -> Tensor:
+        """The first one, which previews show, (1, 3, H, W), float32 RGB in [0, 1]."""
+        return self[0][None].float() / 255
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about those that cannot be read."""
         return [f"passed over {refused}" for refused in self.refused.values()]

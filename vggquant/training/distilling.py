@@ -165,8 +165,7 @@ def _lesson(
         return StyledCrops(photographs, paintings, (options.size, options.style_size), options.seed, numbers)
 
     def shown() -> Tensor:
-        first, style = (pictures[0][None].float() / 255 for pictures in (photographs, paintings))
-        found: Tensor = pupil(first, [style])
+        found: Tensor = pupil(photographs.first, [paintings.first])
         return found
 
     loss: CodeLoss | PaintingLoss = CodeLoss(teacher, options.precision)

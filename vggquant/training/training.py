@@ -105,7 +105,7 @@ def _lesson(
         return Crops(photographs, options.size, options.seed, numbers)
 
     def shown() -> Tensor:
-        found: Tensor = painter(photographs[0][None].float() / 255)
+        found: Tensor = painter(photographs.first)
         return found
 
     return Lesson(painter, loss, task, crops, shown, _made(task, style), epoch=epoch)
